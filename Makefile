@@ -1,0 +1,40 @@
+# Everything runs from an empty checkout: each target first makes .venv from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: setup demo test lint bench docs clean
+
+setup: .venv/ready
+
+# torch first and by exact version: a looser request may choose a build with gigabytes of CUDA packages.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready  ## the main job, end to end, on a made-up shop
+	rm -rf demo
+	$(BIN)/valuerec demo --out demo
+
+test: .venv/ready  ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## speed and memory; minutes, on an otherwise idle machine
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/batches.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/prepare.py
+
+docs: .venv/ready  ## RESULTS.md from results/*.json
+	$(BIN)/python benchmarks/results.py --render
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+"""Sequential recommenders that turn the last items into a state: (items[B, L], lengths[B]) → state[B, D].
+
+A backbone is any callable `(n_items, window) → torch.nn.Module` whose module has that signature: one of the
+configurations here, or somebody's own class. Item index N pads on the right; a length is at least 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import nn
+
+from valuerec.backbones.sasrec import SASRec
+from valuerec.errors import UsageError
+
+Backbone = Callable[[int, int], nn.Module]
+
+BACKBONES: Final[dict[str, Callable[..., Backbone]]] = {SASRec.name: SASRec}
+
+
+def backbone_named(name: str) -> Callable[..., Backbone]:
+    """The configuration class of a backbone by its command-line name.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    if name not in BACKBONES:
+        raise UsageError(f"There is no backbone named {name!r}; choose one of: {', '.join(BACKBONES)}.")
+    return BACKBONES[name]
+
+
+__all__ = ["BACKBONES", "Backbone", "SASRec", "backbone_named"]

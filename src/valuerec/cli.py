@@ -1,0 +1,508 @@
+"""The command line: parses, calls the function of the same name, prints. Nothing else happens here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from valuerec import __version__
+from valuerec.errors import UsageError, ValuerecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = App(
+    name="valuerec",
+    version=__version__,
+    help="Recommenders that pay off over time: learn long-term value from logged clicks and purchases.",
+    help_format="plaintext",
+    help_epilogue="Start with: valuerec demo",
+    suppress_keyboard_interrupt=False,
+)
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON for machines.")]
+
+
+@app.command(
+    help_epilogue="Example: valuerec prepare clicks.dat buys.dat --format yoochoose --out data/shop\n"
+    "Example: valuerec prepare log.csv --format events --columns session=visitor,item=sku,time=at,event=what "
+    "--events view=click,order=purchase,search=ignore --out data/shop"
+)
+def prepare(
+    sources: list[Path],
+    /,
+    *,
+    format: Literal["yoochoose", "retailrocket", "otto", "events"],
+    out: Path,
+    split: Literal["random", "temporal"] = "random",
+    seed: int = 0,
+    min_item_events: int = 3,
+    min_session_events: int = 3,
+    columns: str | None = None,
+    events: str | None = None,
+    time_unit: Literal["auto", "iso", "s", "ms", "us", "ns", "position"] = "auto",
+    on_bad_rows: Literal["quarantine", "fail"] = "quarantine",
+    max_bad_fraction: float = 0.05,
+    sample_sessions: int | None = None,
+    max_memory: str = "4GB",
+    json: Json = False,
+) -> None:
+    """Turn a raw event log into a dataset.
+
+    Parameters
+    ----------
+    sources
+        The log's files: plain, gz, xz or zst.
+    format
+        yoochoose (clicks and buys files), retailrocket (events.csv), otto (JSON lines), or events: any CSV, TSV,
+        JSON lines or Parquet.
+    out
+        The dataset folder to make.
+    split
+        random: 80/10/10 of the sessions; temporal: by a session's end.
+    seed
+        Of the random split and the sample.
+    min_item_events
+        Drop items with fewer events.
+    min_session_events
+        Drop sessions with fewer events.
+    columns
+        For format events: session=...,item=...,time=...,event=...
+    events
+        What each kind of event is: view=click,order=purchase,search=ignore
+    time_unit
+        Of numeric times; position: a counter, not a clock.
+    on_bad_rows
+        quarantine: set unreadable rows aside in quarantine.parquet; fail: stop at the first.
+    max_bad_fraction
+        Fail where a larger share of the rows is bad.
+    sample_sessions
+        Keep that many sessions, drawn by the seed.
+    max_memory
+        For the database engine.
+    """
+    from valuerec import stages
+    from valuerec.events import account_table
+
+    with _status("Preparing") as say:
+        dataset = stages.prepare(
+            sources,
+            format=format,
+            out=out,
+            split=split,
+            seed=seed,
+            min_item_events=min_item_events,
+            min_session_events=min_session_events,
+            columns=_pairs("--columns", columns),
+            events=_pairs("--events", events),
+            time_unit=time_unit,
+            on_bad_rows=on_bad_rows,
+            max_bad_fraction=max_bad_fraction,
+            sample_sessions=sample_sessions,
+            max_memory=max_memory,
+            progress=say,
+        )
+    if json:
+        _print_json(dataset.manifest)
+        return
+    console = _console()
+    console.print(account_table(dataset.manifest))
+    console.print(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN", soft_wrap=True)
+
+
+@app.command(
+    help_epilogue="Example: valuerec train data/shop --backbone sasrec --method vpq --penalty 20 --out runs/vpq"
+)
+def train(
+    dataset: Path,
+    /,
+    *,
+    out: Path,
+    backbone: str = "sasrec",
+    method: str = "vpq",
+    penalty: float | None = None,
+    heads: int | None = None,
+    discount: float | None = None,
+    target_every: int | None = None,
+    width: int | None = None,
+    dropout: float | None = None,
+    reward_click: float = 0.2,
+    reward_purchase: float = 1.0,
+    window: int = 10,
+    batch_size: int = 256,
+    learning_rate: float = 0.005,
+    epochs: int = 20,
+    max_steps: int | None = None,
+    validate_every: int | None = None,
+    patience: int = 3,
+    checkpoint_every: int | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: Json = False,
+) -> None:
+    """Train a recommender; keep the weights with the best validation score.
+
+    Parameters
+    ----------
+    dataset
+        A folder that `valuerec prepare` made.
+    out
+        The run folder to make.
+    backbone
+        The sequential model: sasrec.
+    method
+        How it learns: supervised or vpq (see `valuerec methods`).
+    penalty
+        λ, the weight of the ensemble's disagreement (vpq: 20).
+    heads
+        K, Q-heads of the ensemble (vpq: 15).
+    discount
+        γ of future rewards (vpq: 0.5).
+    target_every
+        Steps between two copies of the network into the target (vpq: 100).
+    width
+        Width of the state (64).
+    dropout
+        Rate of dropout (0.1).
+    reward_click
+        Reward of a click.
+    reward_purchase
+        Reward of a purchase.
+    window
+        Past items that make a state.
+    batch_size
+        Transitions a step.
+    learning_rate
+        Of Adam.
+    epochs
+        Passes over the training sessions, at most.
+    max_steps
+        Steps, at most.
+    validate_every
+        Steps between two validations; by default each epoch.
+    patience
+        Stop after so many validations without a better score.
+    checkpoint_every
+        Steps between two checkpoints, for --resume.
+    resume
+        Go on from the newest checkpoint in OUT.
+    seed
+        Of weights, batch order, dropout and mixtures.
+    device
+        Where to compute.
+    """
+    from valuerec import stages
+    from valuerec.backbones import backbone_named
+    from valuerec.dataset import Rewards
+    from valuerec.methods import method_named
+
+    learner = _configured(
+        "method",
+        method,
+        method_named(method),
+        penalty=penalty,
+        heads=heads,
+        discount=discount,
+        target_every=target_every,
+    )
+    encoder = _configured("backbone", backbone, backbone_named(backbone), width=width, dropout=dropout)
+    run = stages.train(
+        dataset,
+        out=out,
+        resume=resume,
+        backbone=encoder,
+        method=learner,
+        rewards=Rewards(click=reward_click, purchase=reward_purchase),
+        window=window,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        max_steps=max_steps,
+        validate_every=validate_every,
+        patience=patience,
+        checkpoint_every=checkpoint_every,
+        seed=seed,
+        device=device,
+    )
+    metrics = stages.info(run)["metrics"]
+    if json:
+        _print_json(metrics)
+        return
+    _print_metrics({"test": metrics["test"], "validation": metrics["validation"]}, f"{backbone}, {method}")
+    console = _console()
+    console.print(
+        f"{metrics['status'].capitalize()} after {metrics['steps']} steps, {metrics['seconds']:.0f} s; weights of step "
+        f"{metrics['selection']['step']}. Run written to {out}.",
+        soft_wrap=True,
+    )
+
+
+@app.command(help_epilogue="Example: valuerec evaluate runs/vpq --split test --json")
+def evaluate(
+    run: Path,
+    /,
+    *,
+    split: Literal["train", "validation", "test"] = "test",
+    data: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: Json = False,
+) -> None:
+    """Score a run on held-out sessions: HR and NDCG at 5, 10 and 20 over the whole catalogue.
+
+    Parameters
+    ----------
+    run
+        A folder that `valuerec train` made.
+    split
+        Which sessions.
+    data
+        The dataset, where it has moved since training.
+    device
+        Where to compute.
+    """
+    from valuerec import stages
+
+    with _bar("Ranking") as told:
+        metrics = stages.evaluate(run, split, data=data, device=device, progress=told)
+    if json:
+        _print_json({split: metrics})
+    else:
+        _print_metrics({split: metrics}, str(run))
+
+
+@app.command(help_epilogue="Example: valuerec recommend runs/vpq --sessions live.jsonl --k 20 --out answers.jsonl")
+def recommend(
+    run: Path,
+    /,
+    *,
+    sessions: Path,
+    out: Path,
+    k: int = 20,
+    exclude_seen: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Recommend items for every session of a file, with score, value and uncertainty.
+
+    Parameters
+    ----------
+    run
+        A folder that `valuerec train` made.
+    sessions
+        JSON lines ({"session": "a", "items": ["1", "2"]}), CSV or Parquet (columns session and item).
+    out
+        The file to write: .jsonl, .csv, .tsv or .parquet.
+    k
+        Items a session.
+    exclude_seen
+        Leave out a session's own items.
+    """
+    from valuerec import stages
+
+    with _bar("Recommending") as told:
+        done = stages.recommend(run, sessions, out=out, k=k, exclude_seen=exclude_seen, progress=told)
+    if json:
+        _print_json(done._asdict())
+        return
+    _console().print(
+        f"{done.recommendations} recommendations for {done.sessions} sessions written to {out}; "
+        f"{done.unknown_items} unknown items passed over, {done.sessions_without_known_items} sessions without a "
+        "known item answered like an empty one.",
+        soft_wrap=True,
+    )
+
+
+@app.command(help_epilogue="Example: valuerec info runs/vpq --json")
+def info(path: Path, /, *, json: Json = False) -> None:
+    """Say what a folder of valuerec's holds, and check its files.
+
+    Parameters
+    ----------
+    path
+        A dataset or a run.
+    """
+    from valuerec import stages
+
+    answer = stages.info(path)
+    if json:
+        _print_json(answer)
+    else:
+        _print_info(path, answer)
+    if answer["damaged"]:
+        raise ValuerecError(
+            f"{path} is damaged: {', '.join(answer['damaged'])} differs from its manifest; make it again."
+        )
+
+
+@app.command(help_epilogue="Example: valuerec methods --json")
+def methods(*, json: Json = False) -> None:
+    """List the methods, their sources and their options."""
+    from rich.table import Table
+
+    from valuerec.methods import list_methods
+
+    known = list_methods()
+    if json:
+        _print_json(known)
+        return
+    table = Table("method", "what it is", "source", "options and defaults")
+    for entry in known:
+        options = ", ".join(f"{name}={value}" for name, value in entry["options"].items()) or "none"
+        table.add_row(entry["name"], entry["summary"], entry["source"], options)
+    _console().print(table)
+
+
+@app.command(help_epilogue="Example: valuerec demo --out demo")
+def demo(*, out: Path = Path("demo"), sessions: int = 30_000, seed: int = 0) -> None:
+    """Make a shop's log, then do with it what you would do with yours: prepare, train, evaluate, recommend.
+
+    Parameters
+    ----------
+    out
+        The folder for the log, the dataset and the runs.
+    sessions
+        Sessions in the log.
+    seed
+        Of the log and of training.
+    """
+    from valuerec.showcase import demo as show
+
+    show(out, sessions=sessions, seed=seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: exit code 0, 1 (failed), 2 (bad usage) or 130 (interrupted), never a traceback."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line in this process; returns the exit code."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()) + " See valuerec --help.", UsageError.exit_code)
+    except ValuerecError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        return _fail(f"Interrupted{'; ' if str(interrupt) else '.'}{interrupt}", 130)
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail("The machine's memory does not suffice; use a smaller batch, fewer heads or a larger machine.", 1)
+    except Exception as error:
+        if os.environ.get("VALUEREC_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split())
+        return _fail(
+            f"Unexpected {type(error).__name__}: {text} (a fault of valuerec's: set VALUEREC_TRACEBACK=1 to see where, "
+            "and report it).",
+            1,
+        )
+    return 0
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"valuerec: {sentence}", file=sys.stderr)
+    return code
+
+
+def _pairs(option: str, text: str | None) -> dict[str, str] | None:
+    """`a=b,c=d` as a dictionary."""
+    if text is None:
+        return None
+    pairs = {}
+    for part in text.split(","):
+        name, sign, value = part.partition("=")
+        if not (name.strip() and sign and value.strip()):
+            raise UsageError(f"{option} has the part {part!r}; write name=value,name=value.")
+        if name.strip() in pairs:
+            raise UsageError(f"{option} names {name.strip()} twice; name it once.")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _configured(what: str, name: str, kind: Callable[..., Any], **options: Any) -> Any:
+    """An instance with the options that were given; an option that it does not have is refused."""
+    from dataclasses import fields
+
+    given = {option: value for option, value in options.items() if value is not None}
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for option in given:
+        if option not in known:
+            flags = ", ".join(f"--{field.replace('_', '-')}" for field in known) or "none"
+            raise UsageError(f"The {what} {name} has no option --{option.replace('_', '-')}; it has: {flags}.")
+    return kind(**given)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@contextlib.contextmanager
+def _status(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner that says what goes on, on a terminal."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, on a terminal."""
+    from rich.progress import Progress
+
+    console = _console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_metrics(metrics: dict[str, Any], title: str) -> None:
+    from rich.table import Table
+
+    kinds = next(iter(metrics.values()))
+    names = list(next(iter(kinds.values())))
+    table = Table("split", "events", *names, title=title)
+    for split, kinds in metrics.items():
+        for kind, values in kinds.items():
+            table.add_row(split, kind, *("–" if values[name] is None else f"{values[name]:.4f}" for name in names))
+    _console().print(table)
+
+
+def _print_info(path: Path, answer: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("what", "value", title=str(path), show_header=False)
+
+    def add(prefix: str, content: Any) -> None:
+        if isinstance(content, dict) and content:
+            for name, value in content.items():
+                add(f"{prefix}.{name}" if prefix else name, value)
+        else:
+            table.add_row(prefix, str(content))
+
+    add("", {name: value for name, value in answer.items() if name not in ("files", "damaged")})
+    state = "damaged: " + ", ".join(answer["damaged"]) if answer["damaged"] else "all as the manifest says"
+    table.add_row("files", state)
+    _console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A prepared dataset: memory-mapped arrays, and transitions made from them by index arithmetic.
+
+Shapes: E events of all sessions laid end to end, S sessions, B rows of a batch, L window, N items.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.folders import Manifest, explained_io, read_manifest
+
+SCHEMA_VERSION: Final = 1
+CLICK: Final = 0
+PURCHASE: Final = 1
+LONGEST_WINDOW: Final = 255  # history lengths are kept in a byte
+
+Split = Literal["train", "validation", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
+
+_ARRAY_TYPES = {"item": ("I32", np.int32), "event": ("U8", np.uint8), "offset": ("I64", np.int64)}
+
+
+class Counts(BaseModel, extra="allow", strict=True):
+    """Sizes of a prepared dataset."""
+
+    sessions: int = Field(ge=1)
+    items: int = Field(ge=1)
+    events: int = Field(ge=1)
+
+
+class SplitSize(BaseModel, extra="allow", strict=True):
+    """The size of one split."""
+
+    events: int = Field(ge=0)
+
+
+class DatasetManifest(Manifest):
+    """What the manifest of a dataset must hold."""
+
+    fingerprint: str
+    counts: Counts
+    splits: dict[Split, SplitSize]
+
+
+class Transitions(NamedTuple):
+    """What the agent saw and did, one row an event (the paper's `(s, a, r, s')`).
+
+    Items are internal indices 0..N-1; N pads on the right. An empty history has length 1: one padding item.
+    """
+
+    state_BL: NDArray[np.int32]
+    length_B: NDArray[np.int32]
+    action_B: NDArray[np.int64]
+    event_B: NDArray[np.uint8]
+    reward_B: NDArray[np.float32]
+    next_state_BL: NDArray[np.int32]
+    next_length_B: NDArray[np.int32]
+    done_B: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """The reward of each kind of event (paper, section 2: purchase 1.0, click 0.2)."""
+
+    click: float = 0.2
+    purchase: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("click", "purchase"):
+            value = getattr(self, name)
+            if not np.isfinite(value) or value < 0:
+                raise UsageError(f"The reward of a {name} is {value}; it must be a number of at least 0.")
+
+
+class Dataset:
+    """The folder that `valuerec.prepare` makes, opened for reading.
+
+    Args:
+        path: the dataset folder.
+
+    Raises:
+        UsageError: where there is no dataset.
+        ValuerecError: where its files do not fit its manifest.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = read_manifest(self.path, "dataset", SCHEMA_VERSION, DatasetManifest)
+        arrays = _map_arrays(self.path / "arrays.safetensors")
+        self.item_E, self.event_E, self.offset_S = arrays["item"], arrays["event"], arrays["offset"]
+        self._check()
+        self.history_E = _history(self.offset_S, len(self.item_E))
+
+    def _check(self) -> None:
+        counts, offset_S = self.manifest["counts"], self.offset_S
+        n_events = len(self.item_E)
+        fits = (
+            len(self.event_E) == n_events == counts["events"]
+            and sum(self.manifest["splits"].get(name, {"events": -1})["events"] for name in SPLITS) == n_events
+            and len(offset_S) == counts["sessions"] + 1
+            and offset_S[0] == 0
+            and offset_S[-1] == n_events
+            and bool(np.all(np.diff(offset_S) > 0))
+            and self.item_E.min() >= 0
+            and self.item_E.max() < counts["items"]
+        )
+        if not fits:
+            raise ValuerecError(
+                f"{self.path}: arrays.safetensors does not fit manifest.json; prepare the dataset again."
+            )
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue; also the index that pads."""
+        return int(self.manifest["counts"]["items"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the prepared data: equal fingerprints, equal data."""
+        return str(self.manifest["fingerprint"])
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The items' own ids; the position is the internal index."""
+        import pyarrow.parquet as pq
+
+        with explained_io(f"Reading {self.path / 'items.parquet'}"):
+            return [str(item) for item in pq.read_table(self.path / "items.parquet")["item"].to_pylist()]
+
+    def events_of(self, split: Split) -> range:
+        """The event numbers of a split: sessions lie split by split, so this is one range."""
+        sizes = [int(self.manifest["splits"][name]["events"]) for name in SPLITS]
+        place = SPLITS.index(split)
+        start = sum(sizes[:place])
+        return range(start, start + sizes[place])
+
+    def transitions(self, number_B: NDArray[np.int64], window: int, rewards: Rewards = Rewards()) -> Transitions:
+        """The transitions of any events, by index arithmetic alone.
+
+        Args:
+            number_B: event numbers, 0..E-1.
+            window: L, how many past items make a state (paper: 10), at most 255.
+            rewards: the reward of each kind of event.
+        """
+        history_B = np.minimum(self.history_E[number_B], window).astype(np.int64)
+        next_history_B = np.minimum(history_B + 1, window)
+        event_B = self.event_E[number_B]
+        following_B = np.minimum(number_B + 1, len(self.item_E) - 1)
+        done_B = (self.history_E[following_B] == 0) | (number_B == len(self.item_E) - 1)
+        return Transitions(
+            state_BL=self._window(number_B - history_B, history_B, window),
+            length_B=np.maximum(history_B, 1).astype(np.int32),
+            action_B=self.item_E[number_B].astype(np.int64),
+            event_B=event_B,
+            reward_B=np.array([rewards.click, rewards.purchase], dtype=np.float32)[event_B],
+            next_state_BL=self._window(number_B + 1 - next_history_B, next_history_B, window),
+            next_length_B=next_history_B.astype(np.int32),
+            done_B=done_B,
+        )
+
+    def _window(self, start_B: NDArray[np.int64], length_B: NDArray[np.int64], window: int) -> NDArray[np.int32]:
+        place_L = np.arange(window)
+        number_BL = np.minimum(start_B[:, None] + place_L, len(self.item_E) - 1)
+        items_BL: NDArray[np.int32] = self.item_E[number_BL]
+        items_BL[place_L >= length_B[:, None]] = self.n_items
+        return items_BL
+
+
+def _history(offset_S: NDArray[np.int64], n_events: int) -> NDArray[np.uint8]:
+    """How many events of its session precede each event, at most 255: one byte an event, in blocks of sessions."""
+    history_E = np.empty(n_events, dtype=np.uint8)
+    block = 1 << 18
+    for first in range(0, len(offset_S) - 1, block):
+        bounds = np.asarray(offset_S[first : first + block + 1])
+        start, stop = int(bounds[0]), int(bounds[-1])
+        own_start = np.repeat(bounds[:-1], np.diff(bounds))
+        history_E[start:stop] = np.minimum(np.arange(start, stop) - own_start, LONGEST_WINDOW)
+    return history_E
+
+
+def _map_arrays(path: Path) -> dict[str, Any]:
+    """Memory-map the arrays of a safetensors file, having checked names, types, shapes and places."""
+    broken = f"{path} is broken; prepare the dataset again."
+    with explained_io(f"Reading {path}"), path.open("rb") as file:
+        size = path.stat().st_size
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+        if length > min(size - 8, 1 << 20):
+            raise ValuerecError(broken)
+        try:
+            header = json.loads(file.read(length))
+            arrays = {}
+            for name, (code, dtype) in _ARRAY_TYPES.items():
+                entry = header[name]
+                (count,) = entry["shape"]
+                start, stop = entry["data_offsets"]
+                if entry["dtype"] != code or stop - start != count * np.dtype(dtype).itemsize:
+                    raise ValuerecError(broken)
+                if count < 1 or start < 0 or 8 + length + stop > size:
+                    raise ValuerecError(broken)
+                arrays[name] = np.memmap(path, dtype=dtype, mode="r", offset=8 + length + start, shape=(count,))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValuerecError(broken) from error
+    return arrays

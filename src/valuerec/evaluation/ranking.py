@@ -1,0 +1,75 @@
+"""The exact rank of each held-out item among the whole catalogue, by counting.
+
+rank = 1 + how many other items score at least as much: ties count against us, and nothing is sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from valuerec.dataset import Dataset, Split
+from valuerec.network import Network
+
+_SCORES_AT_ONCE = 1 << 25  # numbers of the one score buffer: 128 MiB, whatever the catalogue
+
+
+def count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
+    """The rank, from 1, of one item a row; NaN scores rank last.
+
+    Args:
+        score_BN: scores of the whole catalogue.
+        item_B: the item to rank (int64).
+    """
+    own_B1 = score_BN.gather(1, item_B.unsqueeze(1))
+    # "not below" rather than "at least": a NaN on either side counts against us too.
+    return (~(score_BN < own_B1)).sum(dim=1)
+
+
+@torch.inference_mode()
+def ranks(
+    network: Network,
+    dataset: Dataset,
+    split: Split,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.int64]:
+    """The rank of each event's item by the item head, in the order of the split.
+
+    Args:
+        network: the model, put into evaluation mode for the time.
+        dataset: the events.
+        split: which of them.
+        device: where the network is.
+        progress: told after each batch how many events are done.
+
+    Returns:
+        rank_E from 1 to N. Memory beside the result: one buffer of 128 MiB (one row of N where that is more).
+    """
+    events = dataset.events_of(split)
+    n_items = dataset.n_items
+    batch = max(1, min(1024, _SCORES_AT_ONCE // n_items))
+    buffer = torch.empty(batch * n_items, device=device)
+    rank_E = np.empty(len(events), dtype=np.int64)
+    was_training = network.training
+    network.eval()
+    for start in range(0, len(events), batch):
+        number_B = np.arange(events.start + start, min(events.start + start + batch, events.stop))
+        rows = dataset.transitions(number_B, network.window)
+        state_BD = network.state(_tensor(rows.state_BL, device), _tensor(rows.length_B, device))
+        score_BN = buffer[: len(number_B) * n_items].view(len(number_B), n_items)
+        head = network.item_head
+        torch.addmm(head.bias_N, state_BD, head.weight_ND.t(), out=score_BN)
+        rank_E[start : start + batch] = count_rank(score_BN, _tensor(rows.action_B, device)).cpu().numpy()
+        if progress:
+            progress(start + len(number_B))
+    network.train(was_training)
+    return rank_E
+
+
+def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

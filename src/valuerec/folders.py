@@ -1,0 +1,190 @@
+"""Folders that valuerec writes: made whole or not at all, described by one `manifest.json`.
+
+A dataset, a run and a bundle are folders. Each holds a manifest with the kind of folder, a schema version and,
+for every data file, its size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from valuerec.errors import UsageError, ValuerecError
+
+MANIFEST = "manifest.json"
+
+
+class FileEntry(BaseModel, strict=True):
+    """What a manifest says of one file."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel, extra="allow", strict=True):
+    """What every manifest holds; each kind of folder adds what it needs and may hold more."""
+
+    kind: str
+    schema_version: int = Field(ge=1)
+    files: dict[str, FileEntry]
+
+
+@contextlib.contextmanager
+def explained_io(what: str) -> Iterator[None]:
+    """Turn an `OSError` inside into one sentence: `what` names the work ("writing the dataset to x")."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            reason = "no space is left on the disk; free some or choose another place"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason = "permission is denied; choose a place that you may write to and files that you may read"
+        else:
+            reason = error.strerror or str(error)
+        raise ValuerecError(f"{what} failed: {reason}.") from error
+
+
+def check_unused(path: Path) -> None:
+    """Refuse an output path that holds something already.
+
+    Raises:
+        UsageError: where `path` is a file or a folder with anything in it.
+    """
+    if path.is_symlink() or path.exists():
+        if not path.is_dir():
+            raise UsageError(f"The output {path} is a file; name a new folder with --out.")
+        if any(path.iterdir()):
+            raise UsageError(f"The output folder {path} is already in use; name a new one with --out or remove it.")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and else vanishes.
+
+    Raises:
+        UsageError: where `path` is in use already.
+        ValuerecError: where the disk is full or may not be written to.
+    """
+    with explained_io(f"Writing {path}"):
+        check_unused(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            yield partial
+            for file in partial.iterdir():
+                flush(file)
+            partial.chmod(0o755)
+            check_unused(path)  # somebody else may have been faster
+            partial.replace(path)
+            flush(path.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def flush(path: Path) -> None:
+    """Make sure that what was written to a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as readable JSON, replacing the file in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    flush(partial)
+    partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValuerecError: where it is missing, unreadable or not JSON.
+    """
+    with explained_io(f"Reading {path}"):
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ValuerecError(f"{path} is not readable JSON ({error}); make it again.") from error
+
+
+def write_manifest(
+    folder: Path, kind: str, version: int, content: dict[str, Any], files: Iterable[Path] | None = None
+) -> dict[str, Any]:
+    """Write `folder`'s manifest: kind, schema version, `content`, and size and SHA-256 of its data files.
+
+    Args:
+        folder: what the manifest describes.
+        kind: "dataset", "run", ...
+        version: schema version of that kind.
+        content: what else it says.
+        files: the data files; by default all files in the folder.
+    """
+    if files is None:
+        files = (file for file in folder.iterdir() if file.is_file() and file.name != MANIFEST)
+    described = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(files)}
+    manifest = {"kind": kind, "schema_version": version, **content, "files": described}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
+    """Read the manifest of a folder of a given kind ("dataset", "run", ...) and check its version and shape.
+
+    Raises:
+        UsageError: where `folder` does not exist or is no such folder.
+        ValuerecError: where its manifest is broken or from a newer valuerec.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        state = "has no manifest.json" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
+        raise UsageError(f"{folder} is no valuerec {kind}: it {state}; name a folder that valuerec made.")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else None
+        raise UsageError(f"{folder} is no valuerec {kind} but a {found or 'folder of something else'}; name a {kind}.")
+    if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
+        raise ValuerecError(
+            f"{folder} has schema version {manifest.get('schema_version')}, this valuerec reads up to {version}; "
+            f"upgrade valuerec or make the {kind} again."
+        )
+    try:
+        shape.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValuerecError(f"{path}, field {field}: {first['msg']}; make the {kind} again.") from error
+    if any(Path(name).name != name for name in manifest["files"]):
+        raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
+    return manifest
+
+
+def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Names of the files that are missing or differ from what the manifest says of them."""
+    return [
+        name
+        for name, entry in manifest["files"].items()
+        if not (folder / name).is_file()
+        or (folder / name).stat().st_size != entry["bytes"]
+        or sha256(folder / name) != entry["sha256"]
+    ]

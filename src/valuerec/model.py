@@ -1,0 +1,179 @@
+"""A trained recommender: item ids in, item ids with score, value and uncertainty out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from valuerec import ops
+from valuerec.backbones import Backbone, backbone_named
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.folders import damaged_files, explained_io
+from valuerec.methods import method_named
+from valuerec.network import Network
+from valuerec.tensors import load_tensors
+from valuerec.training.run import Run
+
+_SCORES_AT_ONCE = 1 << 24  # numbers of one batch of scores
+
+
+class Recommendation(NamedTuple):
+    """One recommended item.
+
+    `score` is the item head's probability that the item is the next one. `value` is the mean of the Q-heads, the
+    discounted reward expected from it on, and `uncertainty` their standard deviation: both None without a critic.
+    """
+
+    id: str
+    score: float
+    value: float | None
+    uncertainty: float | None
+
+
+class Answer(NamedTuple):
+    """What one session is recommended, and how many of its items the model does not know."""
+
+    items: list[Recommendation]
+    unknown: int
+
+
+class Model:
+    """A network with its catalogue, for recommending.
+
+    Args:
+        network: trained weights.
+        item_ids: the items' own ids; the position is the internal index.
+        config: the resolved configuration of the run.
+    """
+
+    def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
+        self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
+        self._index = {item: index for index, item in enumerate(self.item_ids)}
+
+    def recommend(
+        self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False
+    ) -> list[list[Recommendation]]:
+        """The k most likely next items of each session, most likely first, ties by the lower id.
+
+        Args:
+            sessions: each a sequence of item ids, oldest first; ids the model does not know are passed over, and a
+                session without a known item gets the answer to an empty history.
+            k: items a session; fewer where the catalogue, less what is excluded, is smaller.
+            exclude_seen: leave out the items of the session itself.
+
+        Raises:
+            UsageError: where k is not positive or a session is no sequence of ids.
+        """
+        return [answer.items for answer in self.answers(sessions, k, exclude_seen)]
+
+    def answers(self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False) -> Iterator[Answer]:
+        """`recommend`, one answer after the other, with the count of unknown items of each session."""
+        if k < 1:
+            raise UsageError(f"k is {k}; it must be at least 1.")
+        waiting = iter(sessions)
+        size = max(1, min(256, _SCORES_AT_ONCE // self.network.n_items))
+        while block := list(islice(waiting, size)):
+            yield from self._answer(block, k, exclude_seen)
+
+    @torch.inference_mode()
+    def _answer(self, sessions: list[Sequence[str]], k: int, exclude_seen: bool) -> list[Answer]:
+        known = [self._known(session) for session in sessions]
+        score_BN = self._probabilities(known)
+        if exclude_seen:
+            for row, items in enumerate(known):
+                score_BN[row, items] = -1.0
+        item_Bk = ops.top(score_BN, min(k, self.network.n_items))
+        score_Bk = score_BN.gather(1, item_Bk).tolist()
+        value_Bk, spread_Bk = self._values(known, item_Bk)
+        answers = []
+        for row, items in enumerate(item_Bk.tolist()):
+            answer = [
+                Recommendation(self.item_ids[item], score, value, spread)
+                for item, score, value, spread in zip(items, score_Bk[row], value_Bk[row], spread_Bk[row], strict=True)
+                if score >= 0
+            ]
+            answers.append(Answer(answer, len(sessions[row]) - len(known[row])))
+        return answers
+
+    def _known(self, session: Sequence[str]) -> list[int]:
+        if isinstance(session, str) or not all(isinstance(item, str) for item in session):
+            raise UsageError(f'The session {session!r} is not a sequence of item ids as text; write ["id", "id"].')
+        return [self._index[item] for item in session if item in self._index]
+
+    def _state(self, known: list[list[int]]) -> Tensor:
+        window, device = self.network.window, self.network.item_head.weight_ND.device
+        items_BL = np.full((len(known), window), self.network.n_items, dtype=np.int32)
+        for row, items in enumerate(known):
+            recent = items[-window:]
+            items_BL[row, : len(recent)] = recent
+        length_B = np.array([max(1, min(len(items), window)) for items in known], dtype=np.int32)
+        return self.network.state(torch.from_numpy(items_BL).to(device), torch.from_numpy(length_B).to(device))
+
+    def _probabilities(self, known: list[list[int]]) -> Tensor:
+        logits_BN: Tensor = self.network.item_head(self._state(known))
+        return logits_BN.softmax(dim=1)
+
+    def _values(self, known: list[list[int]], item_Bk: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
+        if self.network.q_head is None:
+            nothing: list[list[Any]] = [[None] * item_Bk.shape[1]] * len(known)
+            return nothing, nothing
+        q_BkK = self.network.q_head.of_each(self._state(known), item_Bk)
+        return q_BkK.mean(dim=2).tolist(), q_BkK.std(dim=2, correction=0).tolist()
+
+
+def load(run: str | Path, backbone: Backbone | None = None) -> Model:
+    """Load the model of a RUN folder.
+
+    Args:
+        run: the folder.
+        backbone: the backbone's factory, where it is none of valuerec's own.
+
+    Raises:
+        UsageError: where the folder is no run, or its backbone is somebody's own and was not given.
+        ValuerecError: where the run has no weights yet or its files are damaged.
+    """
+    folder = Run(run)
+    weights = folder.manifest["weights"]
+    if not weights:
+        raise ValuerecError(f"{run} has no weights yet; let training reach its first validation.")
+    if damaged := damaged_files(folder.path, folder.manifest):
+        raise ValuerecError(f"{run} is damaged: {', '.join(damaged)} differs from its manifest; train it again.")
+    with explained_io(f"Reading {run}"):
+        item_ids = [str(item) for item in pq.read_table(folder.path / "items.parquet")["item"].to_pylist()]
+    network = build_network(folder.config, backbone)
+    load_weights(network, folder.path / weights)
+    return Model(network, item_ids, folder.config)
+
+
+def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> Network:
+    """A fresh network of the shape that a run's configuration describes."""
+    options = dict(config["backbone"])
+    name = options.pop("name")
+    if backbone is None:
+        if ":" in name:
+            raise UsageError(f"This run's backbone is {name}, not one of valuerec's; load it with backbone=that class.")
+        backbone = backbone_named(name)(**options)
+    method_options = dict(config["method"])
+    method = method_named(method_options.pop("name"))(**method_options)
+    return Network(backbone, config["dataset"]["items"], config["training"]["window"], method.n_heads)
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Fill a network from a safetensors file.
+
+    Raises:
+        ValuerecError: where the file is unreadable or its tensors do not fit.
+    """
+    tensors = load_tensors(path, network.item_head.weight_ND.device)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())
+        raise ValuerecError(f"{path} does not hold this model's weights ({first}); train it again.") from error

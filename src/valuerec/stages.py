@@ -1,0 +1,160 @@
+"""The stages by their command's name: each reads a folder, does its work elsewhere in the package, and answers.
+
+`train` lives in `valuerec.training`; it is here by name so that all stages stand in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
+from valuerec.dataset import SPLITS, Dataset, Split
+from valuerec.errors import UsageError
+from valuerec.folders import MANIFEST, damaged_files, explained_io, read_json, read_manifest
+from valuerec.training import train
+
+__all__ = ["Recommended", "evaluate", "info", "prepare", "recommend", "train"]
+
+
+def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **options: Any) -> Dataset:
+    """Turn a raw event log into a dataset folder; see `valuerec.events.prepare` for the options.
+
+    Returns:
+        The dataset, opened; its `manifest` holds the exact account of every row.
+    """
+    from valuerec import events
+
+    events.prepare(sources, format=format, out=out, **options)
+    return Dataset(out)
+
+
+def evaluate(
+    run: str | Path,
+    split: Split = "test",
+    *,
+    data: str | Path | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a run's weights on a held-out split: HR@k and NDCG@k, purchases and clicks apart.
+
+    Args:
+        run: the RUN folder.
+        split: train, validation or test.
+        data: the dataset, where it has moved since training.
+        device: auto, cpu or cuda.
+        progress: told now and then how many events of how many are done.
+
+    Returns:
+        `{"purchase": {"hr@5": ..., "ndcg@20": ...}, "click": {...}}`; None where a kind does not occur.
+
+    Raises:
+        UsageError: for an unknown split, or a dataset that the run was not trained on.
+    """
+    from valuerec.evaluation import metrics_of, ranks
+    from valuerec.model import load
+    from valuerec.training import choose_device
+
+    if split not in SPLITS:
+        raise UsageError(f"There is no split named {split!r}; choose one of: {', '.join(SPLITS)}.")
+    model = load(run)
+    recorded = model.config["dataset"]
+    path = Path(data or recorded["path"])
+    if data is None and not path.exists():
+        raise UsageError(f"The dataset of {run} is no longer at {path}; say where it is with --data.")
+    dataset = Dataset(path)
+    if dataset.fingerprint != recorded["fingerprint"]:
+        raise UsageError(f"{run} was not trained on {path}; name the dataset it was trained on with --data.")
+    events = dataset.events_of(split)
+    where = choose_device(device)
+    network = model.network.to(where)
+    told = (lambda done: progress(done, len(events))) if progress else None
+    rank_E = ranks(network, dataset, split, where, told)
+    return dict(metrics_of(rank_E, dataset.event_E[events.start : events.stop]))
+
+
+class Recommended(NamedTuple):
+    """How recommending for a file went."""
+
+    sessions: int
+    recommendations: int
+    unknown_items: int
+    sessions_without_known_items: int
+
+
+def recommend(
+    run: str | Path,
+    sessions: str | Path,
+    *,
+    out: str | Path,
+    k: int = 20,
+    exclude_seen: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recommended:
+    """Recommend for every session of a file; for Python lists use `Model.recommend`.
+
+    Args:
+        run: the RUN folder.
+        sessions: JSON lines, CSV or Parquet; see `valuerec.sessions`.
+        out: the file to write, in a format told by its ending; replaced where it exists.
+        k: items a session.
+        exclude_seen: leave out a session's own items.
+        progress: told now and then how many sessions of how many are done.
+
+    Raises:
+        UsageError: for wrong options or an unknown ending.
+        ValuerecError: for an unreadable file.
+    """
+    from valuerec.model import Answer, load
+    from valuerec.sessions import check_format, read_sessions, write_answers
+
+    source, target = Path(sessions), Path(out)
+    check_format(target)
+    if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
+        raise UsageError(f"The output {out} is {'a folder' if target.is_dir() else 'the input'}; name another file.")
+    wanted = read_sessions(source)
+    model = load(run)
+    tally = [0, 0, 0]
+
+    def answered() -> Iterator[tuple[str, Answer]]:
+        answers = model.answers((session.items for session in wanted), k, exclude_seen)
+        for number, (session, answer) in enumerate(zip(wanted, answers, strict=True), start=1):
+            tally[0] += len(answer.items)
+            tally[1] += answer.unknown
+            tally[2] += answer.unknown == len(session.items)
+            if progress and (number % 1000 == 0 or number == len(wanted)):
+                progress(number, len(wanted))
+            yield session.id, answer
+
+    write_answers(target, answered())
+    return Recommended(len(wanted), *tally)
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """What a folder of valuerec's is: its manifest, for a run also configuration, environment and metrics.
+
+    Every file is compared with the size and SHA-256 that the manifest gives; `damaged` names those that differ.
+
+    Raises:
+        UsageError: where the folder is none of valuerec's.
+    """
+    from valuerec.training.run import SCHEMA_VERSION as RUN_VERSION
+
+    folder = Path(path)
+    versions = {"dataset": DATASET_VERSION, "run": RUN_VERSION}
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(f"{path} is no dataset or run: it has no {MANIFEST}; name a folder that valuerec made.")
+    manifest = read_json(folder / MANIFEST)
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    if kind not in versions:
+        raise UsageError(f"{path} is {kind or 'something else'}, not a dataset or run; name one of these.")
+    answer = read_manifest(folder, kind, versions[kind])
+    with explained_io(f"Reading {path}"):
+        answer["damaged"] = damaged_files(folder, answer)
+    if kind == "run":
+        for name in ("config", "environment", "metrics"):
+            file = folder / f"{name}.json"
+            answer[name] = read_json(file) if file.is_file() else None
+    return answer

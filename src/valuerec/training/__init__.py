@@ -1,0 +1,143 @@
+"""From a dataset to a RUN folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from valuerec.dataset import Dataset
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.evaluation import SELECTION
+from valuerec.folders import check_unused
+from valuerec.training.config import TrainConfig
+from valuerec.training.reporting import Reporter
+from valuerec.training.run import Run, describe
+from valuerec.training.trainer import Trainer, fresh_network
+
+_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device"}
+
+
+def train(
+    data: str | Path | Dataset,
+    *,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Path:
+    """Train a recommender and write everything about it to the folder `out`.
+
+    Args:
+        data: a dataset, or its folder.
+        out: the RUN folder; must not be in use, unless resuming.
+        config: the run, whole; or give its fields as `options` (backbone=vr.SASRec(), method=vr.VPQ(), seed=1, ...).
+        resume: go on from the newest whole checkpoint in `out`; the configuration must be the same but for limits.
+        quiet: print nothing.
+        options: fields of `TrainConfig`.
+
+    Returns:
+        The RUN folder. The weights kept are those with the best validation score.
+
+    Raises:
+        UsageError: for a wrong option, or an output folder in use.
+        ValuerecError: where training diverges or a file can't be written.
+    """
+    if config is None:
+        _check_names(options)
+        config = TrainConfig(**options)
+    elif options:
+        raise UsageError("train takes either config or its fields as options; give one of the two.")
+    dataset = data if isinstance(data, Dataset) else Dataset(data)
+    _check_trainable(dataset)
+    device = choose_device(config.device)
+    reporter = Reporter(quiet)
+    if not resume:
+        check_unused(Path(out))
+    network = fresh_network(config, dataset, device)
+    run = _open(Path(out), config, dataset) if resume else Run.create(Path(out), config, dataset, device)
+    trainer = Trainer(config, dataset, network, run, reporter)
+    if resume:
+        trainer.resume()
+    try:
+        status = trainer.fit()
+    except ValuerecError:
+        run.finish("failed", None)
+        raise
+    if status == "interrupted":
+        reporter.say(f"Interrupted at step {trainer.step}; scoring what there is (Ctrl-C again to leave it).")
+    _finish(trainer, status)
+    if status == "interrupted":
+        raise KeyboardInterrupt(
+            f"go on with: valuerec train {dataset.path} --out {out} --resume (and the same options)"
+        )
+    return run.path
+
+
+def _finish(trainer: Trainer, status: str) -> None:
+    """Score the weights that count on both held-out splits, and close the run."""
+    from valuerec.model import load_weights
+
+    load_weights(trainer.network, trainer.run.path / trainer.run.manifest["weights"])
+    metrics = {
+        "test": trainer.evaluate("test"),
+        "validation": trainer.evaluate("validation"),
+        "selection": {"by": SELECTION, "step": trainer.run.manifest["step"], "score": trainer.best_score},
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 3),
+        "status": status,
+    }
+    if trainer.best_step == 0:
+        metrics["selection"] = {"by": "none: interrupted before the first validation", "step": trainer.step}
+    trainer.run.finish(status, metrics)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for auto, cpu or cuda.
+
+    Raises:
+        UsageError: where CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for, but PyTorch sees no CUDA device here; use --device cpu or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
+    """Open a run to go on with, having compared its configuration with the one asked for."""
+    run = Run(path)
+    asked, recorded = describe(config, dataset), run.config
+    if asked["dataset"]["fingerprint"] != recorded["dataset"]["fingerprint"]:
+        raise UsageError(
+            f"{path} was trained on another dataset than {dataset.path}; resume with the one it began with."
+        )
+    for part in ("backbone", "method", "rewards", "training"):
+        for name, value in asked[part].items():
+            if value != recorded[part].get(name) and not (part == "training" and name in _MAY_CHANGE):
+                raise UsageError(
+                    f"{path} was trained with {part} {name} = {recorded[part].get(name)!r}, now it is {value!r}; "
+                    "resume with the same."
+                )
+    return run
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            raise UsageError(f"train has no option {name!r}; it has: {', '.join(known)}.")
+
+
+def _check_trainable(dataset: Dataset) -> None:
+    for split in ("train", "validation", "test"):
+        if not dataset.events_of(split):
+            raise ValuerecError(
+                f"{dataset.path} has no sessions in its {split} split; prepare a log with more sessions than "
+                f"{dataset.manifest['counts']['sessions']}."
+            )
+
+
+__all__ = ["TrainConfig", "choose_device", "train"]

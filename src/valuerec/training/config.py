@@ -1,0 +1,63 @@
+"""Everything that a training run depends on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from valuerec.backbones import Backbone, SASRec
+from valuerec.dataset import LONGEST_WINDOW, Rewards
+from valuerec.errors import UsageError
+from valuerec.methods import Method, Supervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run, whole.
+
+    Args:
+        backbone: makes the encoder.
+        method: how weights are learned.
+        rewards: of each kind of event (paper: click 0.2, purchase 1.0).
+        window: L, past items in a state (paper: 10).
+        batch_size: B (released code: 256).
+        learning_rate: of Adam (released code: 0.005).
+        epochs: passes over the training split, at most.
+        max_steps: steps, at most; None for no limit beside epochs.
+        validate_every: steps between two validations; None for each epoch.
+        patience: validations in a row without a better score after which training stops.
+        checkpoint_every: steps between two checkpoints; None for none.
+        log_every: steps between two lines of metrics.jsonl.
+        seed: of weights, batch order, dropout and mixtures.
+        device: auto, cpu or cuda.
+    """
+
+    backbone: Backbone = field(default_factory=SASRec)
+    method: Method = field(default_factory=Supervised)
+    rewards: Rewards = field(default_factory=Rewards)
+    window: int = 10
+    batch_size: int = 256
+    learning_rate: float = 0.005
+    epochs: int = 20
+    max_steps: int | None = None
+    validate_every: int | None = None
+    patience: int = 3
+    checkpoint_every: int | None = None
+    log_every: int = 50
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("window", "batch_size", "epochs", "patience", "log_every"):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("max_steps", "validate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            self._check(name, value is None or value >= 1, "at least 1")
+        self._check("window", self.window <= LONGEST_WINDOW, f"at most {LONGEST_WINDOW}")
+        self._check("learning_rate", math.isfinite(self.learning_rate) and self.learning_rate > 0, "above 0")
+        self._check("seed", 0 <= self.seed < 1 << 63, "in [0, 2^63)")
+        self._check("device", self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+
+    def _check(self, name: str, allowed: bool, what: str) -> None:
+        if not allowed:
+            raise UsageError(f"The training option {name} is {getattr(self, name)!r}; it must be {what}.")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from valuerec.dataset import Dataset, Rewards
+from valuerec.errors import UsageError, ValuerecError
+from worlds import write_dataset
+
+N = 9  # padding
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Dataset:
+    splits = {
+        "train": [[(1, "c"), (2, "p"), (3, "c"), (4, "c")], [(5, "c")]],
+        "validation": [[(6, "p")]],
+        "test": [[(7, "c")]],
+    }
+    return write_dataset(tmp_path / "data", splits, N)
+
+
+def test_the_transitions_of_a_small_log_by_hand(by_hand: Dataset) -> None:
+    rows = by_hand.transitions(np.arange(7), window=3)
+    assert rows.state_BL.tolist() == [[N, N, N], [1, N, N], [1, 2, N], [1, 2, 3], [N, N, N], [N, N, N], [N, N, N]]
+    assert rows.length_B.tolist() == [1, 1, 2, 3, 1, 1, 1]
+    assert rows.action_B.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(rows.reward_B, [0.2, 1.0, 0.2, 0.2, 0.2, 1.0, 0.2])
+    assert rows.next_state_BL.tolist() == [[1, N, N], [1, 2, N], [1, 2, 3], [2, 3, 4], [5, N, N], [6, N, N], [7, N, N]]
+    assert rows.next_length_B.tolist() == [1, 2, 3, 3, 1, 1, 1]
+    assert rows.done_B.tolist() == [False, False, False, True, True, True, True]
+
+
+def test_splits_are_ranges_of_whole_sessions(by_hand: Dataset) -> None:
+    assert [by_hand.events_of(split) for split in ("train", "validation", "test")] == [
+        range(5),
+        range(5, 6),
+        range(6, 7),
+    ]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sessions=st.lists(
+        st.lists(st.tuples(st.integers(0, N - 1), st.sampled_from("cp")), min_size=1, max_size=7),
+        min_size=1,
+        max_size=6,
+    ),
+    window=st.integers(1, 6),
+    data=st.data(),
+)
+def test_index_arithmetic_equals_slicing_lists(
+    tmp_path_factory: pytest.TempPathFactory, sessions: list[list[tuple[int, str]]], window: int, data: st.DataObject
+) -> None:
+    dataset = write_dataset(tmp_path_factory.mktemp("h") / "data", {"train": sessions}, N)
+    expected = []
+    for session in sessions:
+        items = [item for item, _ in session]
+        for place in range(len(items)):
+            state, following = items[:place][-window:], items[: place + 1][-window:]
+            pad = [N] * window
+            expected.append((
+                (state + pad)[:window], max(1, len(state)), items[place], (following + pad)[:window], len(following),
+                place == len(items) - 1,
+            ))  # fmt: skip
+    number_B = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1), min_size=1, max_size=9)))
+    rows = dataset.transitions(number_B, window)
+    columns = (rows.state_BL, rows.length_B, rows.action_B, rows.next_state_BL, rows.next_length_B, rows.done_B)
+    for place, number in enumerate(number_B):
+        assert tuple(column[place].tolist() for column in columns) == expected[number]
+
+
+def test_a_session_longer_than_a_byte_counts(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data", {"train": [[(place % N, "c") for place in range(700)]]}, N)
+    rows = dataset.transitions(np.array([0, 254, 255, 256, 257, 699]), window=4)
+    assert rows.state_BL[1:].tolist() == [
+        [(place - back) % N for back in (4, 3, 2, 1)] for place in (254, 255, 256, 257, 699)
+    ]
+    assert rows.done_B.tolist() == [False] * 5 + [True]
+
+
+def test_rewards_are_the_users(by_hand: Dataset) -> None:
+    rows = by_hand.transitions(np.arange(2), 3, Rewards(click=0.5, purchase=3.0))
+    assert rows.reward_B.tolist() == [0.5, 3.0]
+    with pytest.raises(UsageError, match="reward of a click"):
+        Rewards(click=-1.0)
+
+
+def broken(dataset: Dataset, how: str) -> None:
+    arrays, manifest = dataset.path / "arrays.safetensors", dataset.path / "manifest.json"
+    content = arrays.read_bytes()
+    counts = json.loads(manifest.read_text())
+    if how == "truncated":
+        arrays.write_bytes(content[:-3])
+    elif how == "empty":
+        arrays.write_bytes(b"")
+    elif how == "header length":
+        arrays.write_bytes(b"\xff" * 8 + content[8:])
+    elif how == "header":
+        arrays.write_bytes(content[:8] + b"x" * 20 + content[28:])
+    elif how == "item out of range":
+        counts["counts"]["items"] = 2
+        manifest.write_text(json.dumps(counts))
+    elif how == "missing":
+        arrays.unlink()
+    elif how == "newer":
+        manifest.write_text(json.dumps(counts | {"schema_version": 99}))
+    elif how == "not json":
+        manifest.write_text("{")
+    elif how == "no counts":
+        del counts["counts"]
+        manifest.write_text(json.dumps(counts))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["truncated", "empty", "header length", "header", "item out of range", "missing", "newer", "not json", "no counts"],
+)
+def test_a_broken_dataset_is_refused_in_a_sentence(by_hand: Dataset, how: str) -> None:
+    broken(by_hand, how)
+    with pytest.raises(ValuerecError) as caught:
+        Dataset(by_hand.path)
+    assert str(by_hand.path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match="no valuerec dataset"):
+            Dataset(path)

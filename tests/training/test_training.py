@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import valuerec as vr
+from valuerec.dataset import Dataset
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.methods import METHODS
+from valuerec.training import checkpoint
+from valuerec.training.trainer import Trainer
+from worlds import write_dataset
+
+SMALL: dict[str, Any] = {"batch_size": 64, "quiet": True, "backbone": vr.SASRec(width=8), "learning_rate": 0.01}
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load_file(run / json.loads((run / "manifest.json").read_text())["weights"])
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_any_method_learns_and_leaves_a_whole_run(small: Dataset, tmp_path: Path, name: str) -> None:
+    run = vr.train(small, out=tmp_path / "run", method=METHODS[name](), epochs=12, log_every=5, **SMALL)
+    losses = [line["cross_entropy"] for line in lines(run) if "loss" in line]
+    assert losses[-1] < losses[0] - 0.5
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split in ("test", "validation"):
+        for kind in ("purchase", "click"):
+            assert set(metrics[split][kind]) == {f"{metric}@{k}" for metric in ("hr", "ndcg") for k in (5, 10, 20)}
+    assert metrics["test"]["click"]["hr@20"] > 0.75  # of 30 items, by the pattern; 20/30 by chance
+    best = max((line for line in lines(run) if "validation" in line), key=lambda line: line["score"])
+    assert metrics["validation"] == best["validation"] == vr.evaluate(run, "validation")
+    assert metrics["selection"]["step"] == best["step"]
+    config = json.loads((run / "config.json").read_text())
+    assert config["method"]["name"] == name and config["backbone"]["width"] == 8
+    assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__
+    assert vr.info(run)["damaged"] == [] and vr.info(run)["status"] in ("finished", "early stop")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(small: Dataset, tmp_path: Path) -> None:
+    runs = [
+        vr.train(small, out=tmp_path / name, method=vr.VPQ(heads=4), epochs=2, seed=seed, **SMALL)
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    ]
+    first, second, other = (weights(run) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["q_head.weight"], other["q_head.weight"])
+
+
+def test_an_interrupted_and_resumed_run_is_the_same_run(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"method": vr.VPQ(heads=4, target_every=7), "epochs": 3, "validate_every": 11, "log_every": 4, **SMALL}
+    whole = vr.train(small, out=tmp_path / "whole", **options)
+    one_step = Trainer._one_step
+
+    def interrupted_once(self: Trainer) -> None:
+        one_step(self)
+        if self.step == 18:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_one_step", interrupted_once)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            vr.train(small, out=tmp_path / "parts", checkpoint_every=5, **options)
+    half = json.loads((tmp_path / "parts" / "metrics.json").read_text())
+    assert half["status"] == "interrupted" and half["selection"]["step"] == 11
+    vr.load(tmp_path / "parts").recommend([["i001"]], k=3)
+    parts = vr.train(small, out=tmp_path / "parts", resume=True, **options)
+    assert all(torch.equal(value, weights(parts)[name]) for name, value in weights(whole).items())
+
+    def timeless(run: Path) -> list[dict[str, Any]]:
+        return [{name: value for name, value in line.items() if name != "seconds"} for line in lines(run)]
+
+    assert timeless(parts) == timeless(whole)
+
+
+def test_resuming_falls_back_to_the_newest_whole_checkpoint(small: Dataset, tmp_path: Path) -> None:
+    options = {"method": vr.Supervised(), "checkpoint_every": 5, **SMALL}
+    run = vr.train(small, out=tmp_path / "run", max_steps=14, **options)
+    newest = run / "checkpoints" / "step-000000010"
+    state = newest / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"\x55")
+    folder, _, progress, skipped = checkpoint.newest(run, torch.device("cpu"))
+    assert (folder.name, progress["step"], skipped) == ("step-000000005", 5, [newest])
+    again = vr.train(small, out=run, resume=True, max_steps=20, **options)
+    direct = vr.train(small, out=tmp_path / "direct", max_steps=20, **options)
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(direct).items())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"learning_rate": 0.1}, "learning_rate"),
+        ({"method": vr.VPQ(heads=4)}, "method name"),
+        ({"seed": 5}, "seed"),
+    ],
+)
+def test_resuming_with_other_options_is_refused(
+    small: Dataset, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    options = {"method": vr.Supervised(), "max_steps": 2, "checkpoint_every": 1, **SMALL}
+    run = vr.train(small, out=tmp_path / "run", **options)
+    with pytest.raises(UsageError, match=says):
+        vr.train(small, out=run, resume=True, **(options | change))
+
+
+def test_early_stopping_keeps_the_best_weights(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.1, 0.3, 0.2, 0.25, 0.9])
+    monkeypatch.setattr("valuerec.training.trainer.selection_score", lambda metrics: next(scores))
+    run = vr.train(small, out=tmp_path / "run", validate_every=3, patience=2, epochs=50, **SMALL)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["status"], metrics["steps"], metrics["selection"]["step"]) == ("early stop", 12, 6)
+    assert [path.name for path in run.glob("weights-*")] == ["weights-000000006.safetensors"]
+
+
+def test_a_run_that_diverges_says_so_and_keeps_what_it_had(small: Dataset, tmp_path: Path) -> None:
+    options = SMALL | {"learning_rate": 1e30}
+    with pytest.raises(ValuerecError, match=r"diverged before step \d+: .* lower --learning-rate"):
+        vr.train(small, out=tmp_path / "run", epochs=3, log_every=1, **options)
+    assert vr.info(tmp_path / "run")["status"] == "failed"
+
+
+class LastItem(nn.Module):
+    """Somebody's own backbone."""
+
+    def __init__(self, n_items: int, window: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(n_items + 1, 12)
+
+    def forward(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+        return self.table(items_BL[torch.arange(len(items_BL)), length_B.long() - 1])
+
+
+def test_somebodys_own_backbone_trains_with_vpq_and_loads(small: Dataset, tmp_path: Path) -> None:
+    run = vr.train(small, out=tmp_path / "run", backbone=LastItem, method=vr.VPQ(heads=3), epochs=3, quiet=True)
+    assert len(vr.load(run, backbone=LastItem).recommend([["i001", "i002"]], k=4)[0]) == 4
+    with pytest.raises(UsageError, match="LastItem"):
+        vr.load(run)
+
+
+def test_a_backbone_of_the_wrong_shape_is_refused(small: Dataset, tmp_path: Path) -> None:
+    class Wrong(LastItem):
+        def forward(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+            return self.table(items_BL)
+
+    with pytest.raises(UsageError, match="one state a row"):
+        vr.train(small, out=tmp_path / "run", backbone=Wrong, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_and_a_dataset_without_a_split_are_refused(small: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="in use"):
+        vr.train(small, out=tmp_path / "used", **SMALL)
+    tiny = write_dataset(tmp_path / "tiny", {"train": [[(0, "c")]]}, 1)
+    with pytest.raises(ValuerecError, match="validation split"):
+        vr.train(tiny, out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["batch_size", "epochs", "patience", "window", "learning_rate", "seed", "device"])
+def test_wrong_options_are_named(small: Dataset, tmp_path: Path, option: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        vr.train(small, out=tmp_path / "run", **(SMALL | {option: "tpu" if option == "device" else -1}))
+
+
+def test_interrupting_the_command_leaves_a_usable_run(small: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "valuerec.cli", "train", str(small.path), "--out", str(run), "--epochs", "100000",
+               "--patience", "100000", "--width", "8", "--heads", "3"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "step" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in told and "Traceback" not in told
+    assert vr.info(run)["status"] == "interrupted" and vr.evaluate(run)["click"]["hr@20"] is not None
