@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pyarrow as pa
+
+    Column: TypeAlias = pa.Array[Any]
+
 FIELDS: Final = ("session", "item", "time", "event")
+LONGEST_TEXT: Final = 2_000  # characters of a bad row that are kept
 
 
 class BadRow(NamedTuple):
-    """A row that can't be read: its number in the file, why, and its text where the reader has it."""
+    """A row that can't be used: its number in the file, why, and its text."""
 
     row: int
     reason: str
-    text: str | None = None
+    text: str
 
 
 class Block(NamedTuple):
     """Consecutive rows of one file.
 
     Args:
-        row: the number of each readable row in its file, from 1.
+        row: the number of each readable row in its file, from 1: for text the number of its line.
         columns: session, item, time and (where the log has one) event, as arrays of the file's own types.
         bad: the rows between them that are no rows.
+        texts: the raw text of the readable rows at some places in `row`.
     """
 
     row: NDArray[np.int64]
-    columns: dict[str, pa.Array]
+    columns: dict[str, Column]
     bad: list[BadRow]
+    texts: Callable[[NDArray[np.int64]], list[str]]

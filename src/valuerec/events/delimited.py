@@ -1,96 +1,126 @@
-"""CSV and its kin, in bounded memory: all fields as text, a record a row."""
+"""CSV and its kin: all fields as text, and a row is a line, so that no stray quote can swallow its neighbours."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from valuerec.errors import ValuerecError
-from valuerec.events.blocks import BadRow, Block
+from valuerec.errors import UsageError
+from valuerec.events.blocks import LONGEST_TEXT, BadRow, Block
 from valuerec.events.sources import Source
-
-_BLOCK_BYTES = 1 << 23
 
 
 def header_of(source: Source) -> tuple[list[str], str]:
     """The names in a file's first line, and the delimiter between them: comma, semicolon, tab or bar."""
-    line = source.first_line()
+    line = source.first_line().text
     delimiter = max(",;\t|", key=line.count)
-    return next(csv.reader([line], delimiter=delimiter)), delimiter
+    try:
+        return next(csv.reader([line], delimiter=delimiter)), delimiter
+    except csv.Error as error:
+        raise UsageError(f"{source.path} has no header that can be read ({error}); check --format.") from error
 
 
 def read_delimited(
-    source: Source, names: Sequence[str], wanted: Mapping[str, str], delimiter: str, skip_rows: int
+    source: Source, names: Sequence[str], wanted: Mapping[str, str], delimiter: str, header: bool
 ) -> Iterator[Block]:
-    """Read a delimited text file.
+    """Read a delimited text file, some megabytes at a time.
 
     Args:
         source: the file.
         names: all its columns, in order.
         wanted: which column is the session, the item, the time and the event.
         delimiter: between fields.
-        skip_rows: 1 where the first line is a header.
+        header: whether the first line that is not blank is a header.
 
     Raises:
-        ValuerecError: where the file is not UTF-8 or a record is longer than a block.
+        ValuerecError: where the file is not UTF-8, or no text.
     """
-    short: list[BadRow] = []
+    begin = source.first_line().row + 1 if header else 1
+    for first, chunk in source.chunks():
+        if first < begin:  # the header lies in the first chunk, for that is where first_line looks
+            chunk = chunk.split(b"\n", begin - first)[-1]
+            first = begin
+        if chunk:
+            yield _block(first, chunk, names, wanted, delimiter)
 
-    def wrong_count(row: pa_csv.InvalidRow) -> str:
-        short.append(BadRow(row.number, "wrong_field_count", row.text))
+
+def _block(first: int, chunk: bytes, names: Sequence[str], wanted: Mapping[str, str], delimiter: str) -> Block:
+    count = chunk.count(b"\n")
+    bad: list[BadRow] = []
+    odd_breaks = chunk.count(b"\r") != chunk.count(b"\r\n")
+    table = None if odd_breaks else _parsed(first, chunk, names, wanted, delimiter, bad)
+    if table is None or len(table) + len(bad) != count:
+        bad = []
+        table = _parsed_by_line(first, chunk, names, wanted, delimiter, bad)
+    row = np.arange(first, first + count, dtype=np.int64)
+    row = np.delete(row, [each.row - first for each in bad])
+    columns = {field: table[name].combine_chunks() for field, name in wanted.items()}
+    return Block(row, columns, bad, partial(_texts, chunk, row - first))
+
+
+def _parsed(
+    first: int, chunk: bytes, names: Sequence[str], wanted: Mapping[str, str], delimiter: str, bad: list[BadRow]
+) -> Any:
+    """The chunk by pyarrow's fast parser, which takes a line break between quotes for a part of the field.
+
+    Where that happens there are fewer rows than lines. A last line of nothing shows it at the chunk's end too.
+    """
+    guard = b'"' in chunk
+    if guard:
+        chunk += delimiter.encode() * (len(names) - 1) + b"\n"
+
+    def wrong_count(row: pa_csv.InvalidRow) -> Literal["skip"]:
+        bad.append(BadRow(first - 1 + (row.number or 0), "wrong_field_count", row.text[:LONGEST_TEXT]))
         return "skip"
 
-    columns = list(wanted.values())
-    with source.open() as file:
+    table = pa_csv.read_csv(
+        io.BytesIO(chunk),
+        # One thread: with more, pyarrow does not know the numbers of bad rows.
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(chunk) + 1, column_names=list(names)),
+        parse_options=pa_csv.ParseOptions(
+            delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=wrong_count
+        ),
+        convert_options=pa_csv.ConvertOptions(
+            check_utf8=False,  # the source has
+            column_types=dict.fromkeys(wanted.values(), pa.string()),
+            include_columns=list(dict.fromkeys(wanted.values())),
+            strings_can_be_null=False,
+        ),
+    )
+    return table.slice(0, len(table) - 1) if guard else table
+
+
+def _parsed_by_line(
+    first: int, chunk: bytes, names: Sequence[str], wanted: Mapping[str, str], delimiter: str, bad: list[BadRow]
+) -> Any:
+    """The chunk line by line, slowly; a line that leaves a quote open is a bad row."""
+    good = []
+    for number, line in enumerate(_lines(chunk), start=first):
         try:
-            reader = pa_csv.open_csv(
-                file,
-                # One thread: with more, pyarrow does not know the numbers of bad rows.
-                read_options=pa_csv.ReadOptions(
-                    use_threads=False, block_size=_BLOCK_BYTES, column_names=list(names), skip_rows=skip_rows
-                ),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=wrong_count
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(columns, pa.string()),
-                    include_columns=list(dict.fromkeys(columns)),
-                    strings_can_be_null=False,
-                ),
-            )
-            number = 1 + skip_rows
-            for batch in reader:
-                row, number = _numbers(number, len(batch), [bad.row for bad in short])
-                yield Block(row, {field: batch[name] for field, name in wanted.items()}, list(short))
-                short.clear()
-            if short:
-                nothing = {field: pa.array([], pa.string()) for field in wanted}
-                yield Block(np.empty(0, dtype=np.int64), nothing, short)
-        except pa.ArrowInvalid as error:
-            raise _explained(source, error) from error
+            records = list(csv.reader([line, "next"], delimiter=delimiter))
+        except csv.Error:
+            records = []
+        fields = (records[0] or [""] * len(names)) if len(records) == 2 else []
+        if len(fields) == len(names):
+            good.append(fields)
+        else:
+            bad.append(BadRow(number, "wrong_field_count", line[:LONGEST_TEXT]))
+    places = {name: names.index(name) for name in wanted.values()}
+    return pa.table({name: pa.array([row[place] for row in good], pa.string()) for name, place in places.items()})
 
 
-def _numbers(first: int, count: int, bad: Sequence[int]) -> tuple[NDArray[np.int64], int]:
-    """Numbers of `count` good rows from row `first` on, passing over the bad ones, and the row after the last."""
-    row = np.arange(first, first + count + len(bad), dtype=np.int64)
-    row = row[~np.isin(row, bad)][:count]
-    after = int(row[-1]) + 1 if count else first
-    while after in bad:
-        after += 1
-    return row, after
+def _lines(chunk: bytes) -> list[str]:
+    return [line.rstrip("\r") for line in chunk.decode().split("\n")[:-1]]
 
 
-def _explained(source: Source, error: pa.ArrowInvalid) -> ValuerecError:
-    text = " ".join(str(error).split())
-    if "UTF8" in text or "UTF-8" in text:
-        return source.not_utf8()
-    if "Empty CSV" in text:
-        return ValuerecError(f"{source.path} holds a header and no rows; name a file with events.")
-    if "straddling" in text or "block size" in text:
-        return ValuerecError(f"{source.path} has a record longer than {_BLOCK_BYTES} bytes; is it a table at all?")
-    return ValuerecError(f"{source.path} can't be read as delimited text ({text}); check the format.")
+def _texts(chunk: bytes, line_N: NDArray[np.int64], places: NDArray[np.int64]) -> list[str]:
+    lines = _lines(chunk)
+    return [lines[line][:LONGEST_TEXT] for line in line_N[places].tolist()]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
-from valuerec.errors import UsageError, ValuerecError
+from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS, Block
 from valuerec.events.delimited import header_of, read_delimited
-from valuerec.events.jsonlines import read_json_lines, read_otto
+from valuerec.events.jsonlines import object_of, read_json_lines, read_otto
 from valuerec.events.parquet import columns_of, read_parquet
 from valuerec.events.sources import Source
 
@@ -30,13 +30,11 @@ class Format:
     Args:
         rule: which events count for the filters, and which filter comes first.
         meanings: what each kind of event in the log is to us; a log without kinds has clicks.
-        unit: of its times, "auto" to find out.
         published: counts of the full log in the literature, after its filters.
     """
 
     rule: Rule
     meanings: Mapping[str, Meaning]
-    unit: str = "auto"
     published: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -45,17 +43,15 @@ FORMATS: Final[dict[str, Format]] = {
     "yoochoose": Format(
         "clicks: items, sessions",
         {"click": "click", "buy": "purchase"},
-        "iso",
         {"sessions": 200_000, "items": 26_702, "clicks": 1_110_965, "purchases": 43_946},
     ),
     # Rows with a transaction id are dropped; "purchase" is add-to-cart. Visitors first, then items.
     "retailrocket": Format(
         "all: sessions, items",
         {"view": "click", "addtocart": "purchase", "transaction": "transaction"},
-        "ms",
         {"sessions": 195_523, "items": 70_852, "clicks": 1_176_680, "purchases": 57_269},
     ),
-    "otto": Format("all: items, sessions", {"clicks": "click", "carts": "ignore", "orders": "purchase"}, "ms"),
+    "otto": Format("all: items, sessions", {"clicks": "click", "carts": "ignore", "orders": "purchase"}),
     "events": Format("all: items, sessions", USUAL_EVENTS),
 }
 
@@ -71,14 +67,12 @@ class Reading:
         blocks: starts reading it.
         event: what all its events are, where it has no column that says so.
         kinds: which of session and item are numbers by type; filled by reading, empty for plain text.
-        by_line: whether a row's number is the number of a line of text.
     """
 
     source: Source
     blocks: Callable[[], Iterator[Block]]
     event: str | None = None
     kinds: dict[str, bool] = field(default_factory=dict)
-    by_line: bool = True
 
 
 def reading_of(source: Source, format: str, columns: Mapping[str, str] | None) -> Reading:
@@ -86,68 +80,81 @@ def reading_of(source: Source, format: str, columns: Mapping[str, str] | None) -
 
     Raises:
         UsageError: where the file does not look like that format.
+        ValuerecError: where it can't be read.
     """
     if format == "yoochoose":
         return _yoochoose(source)
     if format == "retailrocket":
         return _retailrocket(source)
     if format == "otto":
-        _check_json(source, "otto")
-        kinds: dict[str, bool] = {}
-        return Reading(source, partial(read_otto, source, kinds), kinds=kinds)
+        return _otto(source)
     return _events(source, columns or {})
 
 
 def _yoochoose(source: Source) -> Reading:
     """Clicks have four fields and buys five, and neither has a header."""
-    line = source.first_line()
+    line = source.first_line().text
     count = line.count(",") + 1
-    if count not in (4, 5):
+    if line.startswith("{") or count not in (4, 5):
         raise UsageError(
-            f"{source.path} has {count} fields in its first line, no Yoochoose file: clicks have 4 (session, time, "
-            "item, category) and buys 5 (session, time, item, price, quantity); check --format."
+            f"{source.path} is no Yoochoose file, for its first line has {count} fields between commas: clicks have 4 "
+            "(session, time, item, category) and buys 5 (session, time, item, price, quantity); check --format."
+        )
+    if not any(character.isdigit() for character in line):
+        raise UsageError(
+            f"{source.path} begins with the header {_shown(line)}, and Yoochoose has none; check --format."
         )
     names = ["session", "time", "item", *(["category"] if count == 4 else ["price", "quantity"])]
-    if line.lower().replace(" ", "").startswith(("session", "timestamp,")):
-        raise UsageError(f"{source.path} begins with a header, which Yoochoose files have not; check --format.")
     wanted = {name: name for name in ("session", "item", "time")}
-    blocks = partial(read_delimited, source, names, wanted, ",", 0)
+    blocks = partial(read_delimited, source, names, wanted, ",", header=False)
     return Reading(source, blocks, event="click" if count == 4 else "buy")
 
 
 def _retailrocket(source: Source) -> Reading:
     header, delimiter = header_of(source)
-    if [name.strip() for name in header] != _RETAILROCKET or delimiter != ",":
+    names = [name.strip() for name in header]
+    if names != _RETAILROCKET or delimiter != ",":
         raise UsageError(
-            f"{source.path} begins with {_shown(header)}, no RetailRocket events.csv, which begins with "
+            f"{source.path} begins with {_shown(','.join(header))}, and a RetailRocket events.csv with "
             f"{','.join(_RETAILROCKET)}; check --format."
         )
     wanted = {"session": "visitorid", "item": "itemid", "time": "timestamp", "event": "event"}
     wanted["transaction"] = "transactionid"
-    return Reading(source, partial(read_delimited, source, header, wanted, ",", 1))
+    return Reading(source, partial(read_delimited, source, names, wanted, ",", header=True))
+
+
+def _otto(source: Source) -> Reading:
+    first = object_of(source.first_line().text)
+    if first is None or not {"session", "events"} <= set(first):
+        raise UsageError(
+            f"{source.path} does not begin with a JSON object of a session and its events, so it is no OTTO log; "
+            "check --format."
+        )
+    kinds: dict[str, bool] = {}
+    return Reading(source, partial(read_otto, source, kinds), kinds=kinds)
 
 
 def _events(source: Source, columns: Mapping[str, str]) -> Reading:
-    if unknown := [name for name in columns if name not in FIELDS]:
-        raise UsageError(f"--columns names {', '.join(unknown)}; it can name {', '.join(FIELDS)}.")
+    """Parquet, JSON lines or delimited text, told by how the file begins."""
+    kinds: dict[str, bool] = {}
     with source.open() as file:
         head = file.read(4)
-    kinds: dict[str, bool] = {}
     if head == b"PAR1":
         wanted = _wanted(source, columns_of(source), columns)
-        return Reading(source, partial(read_parquet, source, wanted, kinds), _implied(wanted), kinds, by_line=False)
-    if source.first_line().lstrip().startswith(("{", "[")):
-        _check_json(source, "events")
-        import json
-
-        present = list(json.loads(source.first_line()))
-        wanted = _wanted(source, present, columns)
+        return Reading(source, partial(read_parquet, source, wanted, kinds), _implied(wanted), kinds)
+    line = source.first_line().text
+    if line.lstrip().startswith(("{", "[")):
+        first = object_of(line)
+        if first is None:
+            raise UsageError(
+                f"{source.path} looks like JSON but has no object in its first line; write an event a line, such as "
+                '{"session": "a", "item": "b", "time": 1396321200}.'
+            )
+        wanted = _wanted(source, list(first), columns)
         return Reading(source, partial(read_json_lines, source, wanted, kinds), _implied(wanted), kinds)
     header, delimiter = header_of(source)
-    if len(set(header)) < len(header):
-        raise UsageError(f"{source.path} has two columns of one name in its header {_shown(header)}; rename one.")
     wanted = _wanted(source, header, columns)
-    return Reading(source, partial(read_delimited, source, header, wanted, delimiter, 1), _implied(wanted))
+    return Reading(source, partial(read_delimited, source, header, wanted, delimiter, header=True), _implied(wanted))
 
 
 def _wanted(source: Source, present: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -158,9 +165,12 @@ def _wanted(source: Source, present: list[str], columns: Mapping[str, str]) -> d
     missing = [column for column in wanted.values() if column not in present]
     if missing:
         raise UsageError(
-            f"{source.path} has no column {' and no column '.join(missing)}; it has {_shown(present)}. "
-            "Say which is which with --columns session=...,item=...,time=...,event=..."
+            f"{source.path} has no column {' and no column '.join(missing)} but {_shown(', '.join(present))}; say "
+            "which is which with --columns session=...,item=...,time=...,event=... or check --format."
         )
+    twice = [column for column in wanted.values() if present.count(column) > 1]
+    if twice:
+        raise UsageError(f"{source.path} has more than one column named {twice[0]}; rename all but one.")
     return wanted
 
 
@@ -168,41 +178,21 @@ def _implied(wanted: Mapping[str, str]) -> str | None:
     return None if "event" in wanted else "click"
 
 
-def _check_json(source: Source, format: str) -> None:
-    import json
-
-    line = source.first_line()
-    try:
-        content = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"{source.path} does not begin with a JSON object, so it is no {format} log of JSON lines; check --format."
-        )
-    if format == "otto" and not {"session", "events"} <= set(content):
-        raise UsageError(
-            f"{source.path} has no session and events in its first line, so it is no OTTO log; check --format."
-        )
-
-
-def _shown(names: list[str], most: int = 120) -> str:
-    text = ",".join(names)
+def _shown(text: str, most: int = 120) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def check_same_kind(readings: list[Reading], numeric: list[dict[str, bool]]) -> None:
-    """Refuse ids that are numbers in one file and text in another: they would never meet.
+def meanings_of(format: str, events: Mapping[str, str] | None) -> dict[str, str]:
+    """What each kind of event in a log is to us: the user's word over the format's.
+
+    For the format events the user's map stands alone, so that nothing is taken for a purchase by its name only.
 
     Raises:
-        ValuerecError: naming the two files and the field.
+        UsageError: for a meaning other than click, purchase or ignore.
     """
-    for name in ("session", "item"):
-        known = [(reading, kinds[name]) for reading, kinds in zip(readings, numeric, strict=True) if name in kinds]
-        numbers = next((reading for reading, is_number in known if is_number), None)
-        text = next((reading for reading, is_number in known if not is_number), None)
-        if numbers and text:
-            raise ValuerecError(
-                f"The {name} ids are numbers in {numbers.source.path} and text in {text.source.path}; "
-                "write them the same way in both files."
-            )
+    for name, meaning in (events or {}).items():
+        if meaning not in ("click", "purchase", "ignore"):
+            raise UsageError(f"--events says {name}={meaning}; an event is a click, a purchase, or ignore.")
+    if format == "events" and events:
+        return dict(events)
+    return {**FORMATS[format].meanings, **(events or {})}

@@ -1,46 +1,37 @@
-"""JSON lines: an object a line, or OTTO's session a line with its events inside."""
+"""JSON lines: an event a line, or OTTO's session a line with its events inside."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from valuerec.errors import ValuerecError
-from valuerec.events.blocks import BadRow, Block
+from valuerec.events.blocks import FIELDS, LONGEST_TEXT, BadRow, Block
 from valuerec.events.sources import Source
 
-_BLOCK_ROWS = 1 << 16
+if TYPE_CHECKING:
+    from valuerec.events.blocks import Column
 
-Row = tuple[int, tuple[Any, ...]]
+Values = tuple[Any, ...]
+_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]")
+_KINDS: Final = {int: "a number", str: "text"}
 
 
-class _Ids:
-    """Holds a file to one kind of id: whole numbers or text, not both."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._kinds = source, dict[str, tuple[type, int]]()
-
-    def text(self, value: Any, field: str, row: int) -> str | None:
-        """The id as text; None where it is no id."""
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            return None
-        kind = type(value)
-        known, first = self._kinds.setdefault(field, (kind, row))
-        if kind is not known:
-            names = {int: "a number", str: "text"}
-            raise ValuerecError(
-                f"{self._source.path}: the {field} is {names[known]} in row {first} and {names[kind]} in row {row}; "
-                "write it one way."
-            )
-        return str(value)
-
-    def numeric(self) -> dict[str, bool]:
-        """Which fields are whole numbers."""
-        return {field: kind is int for field, (kind, _) in self._kinds.items()}
+def object_of(text: str) -> dict[str, Any] | None:
+    """The JSON object that a line is, or None where it is none."""
+    try:
+        line = json.loads(text)
+        if _SURROGATE.search(text):  # half of a pair, which is no text
+            json.dumps(line, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def read_json_lines(source: Source, wanted: Mapping[str, str], kinds: dict[str, bool]) -> Iterator[Block]:
@@ -50,75 +41,104 @@ def read_json_lines(source: Source, wanted: Mapping[str, str], kinds: dict[str, 
         source: the file.
         wanted: which key is the session, the item, the time and the event.
         kinds: filled with which of session and item are numbers.
+
+    Raises:
+        ValuerecError: where ids are numbers in one row and text in another, or only some rows have an event.
     """
-    ids = _Ids(source)
 
-    def events(row: int, line: dict[str, Any]) -> Iterator[dict[str, Any] | BadRow]:
-        values = {field: line.get(name) for field, name in wanted.items()}
-        missing = [wanted[field] for field, value in values.items() if value is None]
-        yield BadRow(row, "missing_field", json.dumps(line, ensure_ascii=False)) if missing else values
+    def events(row: int, line: dict[str, Any]) -> list[Values]:
+        if "event" not in wanted and "event" in line:
+            raise ValuerecError(
+                f"{source.path} has the key event in row {row} but not in its first row; give every row one, or set "
+                "those without it aside with --columns event=event."
+            )
+        return [tuple(line.get(name) for name in wanted.values())]
 
-    yield from _read(source, events, ids, wanted, kinds)
+    yield from _read(source, events, tuple(wanted), kinds)
 
 
 def read_otto(source: Source, kinds: dict[str, bool]) -> Iterator[Block]:
-    """Read OTTO's `{"session": 1, "events": [{"aid": 2, "ts": 3, "type": "clicks"}]}`; a row is an event."""
-    ids = _Ids(source)
+    """Read OTTO's `{"session": 1, "events": [{"aid": 2, "ts": 3, "type": "clicks"}]}`; a row is an event.
 
-    def events(row: int, line: dict[str, Any]) -> Iterator[dict[str, Any] | BadRow]:
-        if "session" not in line or not isinstance(line.get("events"), list):
-            yield BadRow(row, "missing_field", json.dumps(line, ensure_ascii=False))
-            return
-        for event in line["events"]:
-            if not isinstance(event, dict) or any(event.get(name) is None for name in ("aid", "ts", "type")):
-                yield BadRow(row, "missing_field", json.dumps(event, ensure_ascii=False))
-            else:
-                yield {"session": line["session"], "item": event["aid"], "time": event["ts"], "event": event["type"]}
+    Args:
+        source: the file.
+        kinds: filled with which of session and item are numbers.
 
-    yield from _read(source, events, ids, ("session", "item", "time", "event"), kinds)
+    Raises:
+        ValuerecError: where ids are numbers in one row and text in another.
+    """
 
+    def events(row: int, line: dict[str, Any]) -> list[Values]:
+        session, inside = line.get("session"), line.get("events")
+        if not isinstance(inside, list):
+            return [(None,)]
+        return [
+            (session, event.get("aid"), event.get("ts"), event.get("type")) if isinstance(event, dict) else (None,)
+            for event in inside
+        ]
 
-def _read(source: Source, events: Any, ids: _Ids, fields: Any, kinds: dict[str, bool]) -> Iterator[Block]:
-    rows: list[int] = []
-    values: dict[str, list[Any]] = {field: [] for field in fields}
-    bad: list[BadRow] = []
-    with source.open() as file:
-        for number, raw in enumerate(file, start=1):
-            for event in _events_of(source, number, raw, events):
-                if isinstance(event, BadRow):
-                    bad.append(event)
-                    continue
-                rows.append(number)
-                for field, value in event.items():
-                    known = ids.text(value, field, number) or "" if field in ("session", "item") else _text(value)
-                    values[field].append(known)
-            if len(rows) + len(bad) >= _BLOCK_ROWS:
-                yield _block(rows, values, bad)
-                rows, values, bad = [], {field: [] for field in fields}, []
-    kinds.update(ids.numeric())
-    if rows or bad:
-        yield _block(rows, values, bad)
+    yield from _read(source, events, FIELDS, kinds)
 
 
-def _events_of(source: Source, number: int, raw: bytes, events: Any) -> Iterator[dict[str, Any] | BadRow]:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise source.not_utf8(number) from error
-    try:
-        line = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        line = None
-    if isinstance(line, dict):
-        yield from events(number, line)
-    else:
-        yield BadRow(number, "not_json", text.rstrip("\r\n"))
+def _read(
+    source: Source,
+    events: Callable[[int, dict[str, Any]], list[Values]],
+    fields: tuple[str, ...],
+    kinds: dict[str, bool],
+) -> Iterator[Block]:
+    first_kinds: dict[str, tuple[type, int]] = {}
+    for first, chunk in source.chunks():
+        lines = chunk.decode().split("\n")[:-1]
+        rows: list[int] = []
+        good: list[Values] = []
+        bad: list[BadRow] = []
+        for row, text in enumerate(lines, start=first):
+            line = object_of(text)
+            for values in [(None,)] if line is None else events(row, line):
+                reason = "not_json" if line is None else _wrong(values)
+                if reason:
+                    bad.append(BadRow(row, reason, text[:LONGEST_TEXT]))
+                else:
+                    _check_kinds(source, values, row, first_kinds)
+                    rows.append(row)
+                    good.append(values)
+        yield _block(rows, good, bad, fields, lines, first)
+    kinds.update({field: kind is int for field, (kind, _) in first_kinds.items()})
+
+
+def _wrong(values: Values) -> str | None:
+    """Why values are no event, if they are none; ids come first and second."""
+    if None in values:
+        return "missing_field"
+    if type(values[0]) not in _KINDS or type(values[1]) not in _KINDS:
+        return "unreadable_id"
+    return None
+
+
+def _check_kinds(source: Source, values: Values, row: int, first_kinds: dict[str, tuple[type, int]]) -> None:
+    """Hold a file to one kind of id: whole numbers or text, not both."""
+    for field, value in zip(("session", "item"), values, strict=False):
+        kind, first = first_kinds.setdefault(field, (type(value), row))
+        if kind is not type(value):
+            raise ValuerecError(
+                f"The {field} ids are numbers in one row and text in another of {source.path} ({_KINDS[kind]} in row "
+                f"{first}, {_KINDS[type(value)]} in row {row}); write them one way."
+            )
+
+
+def _block(
+    rows: list[int], good: list[Values], bad: list[BadRow], fields: tuple[str, ...], lines: list[str], first: int
+) -> Block:
+    columns: dict[str, Column] = {
+        field: pa.array([_text(values[place]) for values in good], pa.string()) for place, field in enumerate(fields)
+    }
+    row = np.array(rows, dtype=np.int64)
+
+    def texts(places: NDArray[np.int64]) -> list[str]:
+        return [lines[number - first][:LONGEST_TEXT] for number in row[places].tolist()]
+
+    return Block(row, columns, bad, texts)
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _block(rows: list[int], values: dict[str, list[Any]], bad: list[BadRow]) -> Block:
-    columns = {field: pa.array(column, pa.string()) for field, column in values.items()}
-    return Block(np.array(rows, dtype=np.int64), columns, bad)
+    return value if isinstance(value, str) else str(value) if type(value) is int else json.dumps(value)

@@ -1,20 +1,24 @@
-"""Parquet, a row group after the other."""
+"""Parquet, some rows at a time."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.events.blocks import Block
+from valuerec.events.blocks import LONGEST_TEXT, Block
 from valuerec.events.sources import Source
 from valuerec.folders import explained_io
 
-_BLOCK_ROWS = 1 << 18
+_BLOCK_ROWS: Final = 1 << 17
+pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
 def columns_of(source: Source) -> list[str]:
@@ -32,11 +36,11 @@ def read_parquet(source: Source, wanted: Mapping[str, str], kinds: dict[str, boo
 
     Raises:
         UsageError: where an id's type is none for an id.
+        ValuerecError: where the file is broken.
     """
     file = _opened(source)
-    schema = file.schema_arrow
     for field in ("session", "item"):
-        kind = schema.field(wanted[field]).type
+        kind = file.schema_arrow.field(wanted[field]).type
         kinds[field] = pa.types.is_integer(kind)
         if not (kinds[field] or _is_text(kind)):
             raise UsageError(
@@ -46,14 +50,24 @@ def read_parquet(source: Source, wanted: Mapping[str, str], kinds: dict[str, boo
     with explained_io(f"Reading {source.path}"):
         try:
             for batch in file.iter_batches(_BLOCK_ROWS, columns=list(dict.fromkeys(wanted.values()))):
-                columns = {field: batch[name] for field, name in wanted.items()}
-                for field in columns:
-                    if field != "time" or _is_text(columns[field].type):
-                        columns[field] = pc.fill_null(pc.cast(columns[field], pa.string()), "")
-                yield Block(np.arange(first, first + len(batch), dtype=np.int64), columns, [])
+                yield _block(batch, first, wanted)
                 first += len(batch)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             raise _broken(source, error) from error
+
+
+def _block(batch: pa.RecordBatch, first: int, wanted: Mapping[str, str]) -> Block:
+    columns = {field: batch[name] for field, name in wanted.items()}
+    for field in columns:
+        if field != "time" or _is_text(columns[field].type):
+            columns[field] = pc.fill_null(pc.cast(columns[field], pa.string()), "")
+            columns[field].validate(full=True)  # is it UTF-8? Parquet does not ask
+
+    def texts(places: NDArray[np.int64]) -> list[str]:
+        rows = batch.take(places).to_pylist()
+        return [json.dumps(row, ensure_ascii=False, default=str)[:LONGEST_TEXT] for row in rows]
+
+    return Block(np.arange(first, first + len(batch), dtype=np.int64), columns, [], texts)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -71,5 +85,5 @@ def _opened(source: Source) -> pq.ParquetFile:
 
 
 def _broken(source: Source, error: Exception) -> ValuerecError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return ValuerecError(f"{source.path} is not a readable Parquet file ({text}); write it again.")

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 import ibis
 from ibis import _
 
+from valuerec.events.checking import CODES
 from valuerec.events.formats import Rule
-from valuerec.events.landing import CODES
 
 Table = Any  # ibis is untyped
 SPLIT_CODES: Final = {"train": 0, "validation": 1, "test": 2}

@@ -1,8 +1,7 @@
-"""Raw files as streams of bytes: compression undone, and every way of being unreadable told in a sentence."""
+"""Raw files as streams of whole lines: compression undone, and every way of being unreadable told in a sentence."""
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import gzip
 import hashlib
@@ -13,15 +12,25 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import explained_io
 
-_MAGIC = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2"}
-_BOM = b"\xef\xbb\xbf"
+_COMPRESSED: Final = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_ARCHIVES: Final = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}
+_BOM: Final = b"\xef\xbb\xbf"
+_CHUNK_BYTES: Final = 1 << 23
+_LONGEST_LINE: Final = 1 << 26
+
+
+class Line(NamedTuple):
+    """A line of text and its number from 1."""
+
+    row: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,11 @@ class Source:
     """A raw file.
 
     Args:
-        path: where it is; its name is what messages and the manifest show.
+        path: where it is; its name is what the manifest shows.
+
+    Raises:
+        UsageError: where it is missing, no file, or an archive of several files.
+        ValuerecError: where it is empty or may not be read.
     """
 
     path: Path
@@ -37,14 +50,18 @@ class Source:
     def __post_init__(self) -> None:
         with explained_io(f"Reading {self.path}"):
             try:
-                mode = self.path.stat().st_mode
+                status = self.path.stat()
             except FileNotFoundError:
                 raise UsageError(f"{self.path} does not exist; name the log's files.") from None
-            if not stat.S_ISREG(mode):
-                what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            if not stat.S_ISREG(status.st_mode):
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
                 raise UsageError(f"{self.path} is {what}; name the log's files themselves.")
-            if self.path.stat().st_size == 0:
+            if status.st_size == 0:
                 raise ValuerecError(f"{self.path} is empty; name a file with events.")
+            with self.path.open("rb") as file:
+                archive = _kind(file.read(6), _ARCHIVES)
+            if archive:
+                raise UsageError(f"{self.path} is a {archive} archive; unpack it and name the files in it.")
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -55,8 +72,8 @@ class Source:
         """
         with explained_io(f"Reading {self.path}"):
             try:
-                with self.path.open("rb") as raw, self._plain(raw) as plain:
-                    buffered = io.BufferedReader(cast(io.RawIOBase, plain), 1 << 20)
+                with self.path.open("rb") as raw, _plain(raw) as plain:
+                    buffered = io.BufferedReader(plain, 1 << 20)
                     if buffered.peek(3)[:3] == _BOM:
                         buffered.read(3)
                     yield buffered
@@ -68,72 +85,80 @@ class Source:
                 raise
 
     def _broken(self, error: Exception) -> ValuerecError:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         return ValuerecError(f"{self.path} is a broken archive ({reason}); fetch or compress it again.")
 
-    def _plain(self, raw: IO[bytes]) -> contextlib.AbstractContextManager[object]:
-        head = raw.read(6)
-        raw.seek(0)
-        kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-        if kind == "gz":
-            return gzip.GzipFile(fileobj=raw)
-        if kind == "xz":
-            return lzma.LZMAFile(raw)
-        if kind == "bz2":
-            return bz2.BZ2File(raw)
-        if kind == "zst":
-            return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-        return contextlib.nullcontext(raw)
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """The file in pieces of whole lines, each with the number of its first line.
+
+        Raises:
+            ValuerecError: where it is no UTF-8, or a line is too long for one.
+        """
+        row, rest = 1, b""
+        with self.open() as file:
+            while piece := file.read(_CHUNK_BYTES):
+                cut = piece.rfind(b"\n") + 1
+                if cut:
+                    chunk, rest = rest + piece[:cut], piece[cut:]
+                    self._check_text(row, chunk)
+                    yield row, chunk
+                    row += chunk.count(b"\n")
+                else:
+                    rest += piece
+                if len(rest) > _LONGEST_LINE:
+                    raise ValuerecError(
+                        f"{self.path}, row {row} is longer than {_LONGEST_LINE:,} bytes, so this is no log of an event "
+                        "a line; check the file and --format."
+                    )
+        if rest:
+            self._check_text(row, rest)
+            yield row, rest + b"\n"
+
+    def _check_text(self, row: int, chunk: bytes) -> None:
+        if chunk.isascii():
+            return
+        try:
+            chunk.decode()
+        except UnicodeDecodeError as error:
+            row += chunk.count(b"\n", 0, error.start)
+            raise ValuerecError(f"{self.path}, row {row} is not UTF-8 text; convert the file to UTF-8.") from error
+
+    def first_line(self) -> Line:
+        """The first line that is not blank.
+
+        Raises:
+            ValuerecError: where there is none or it is no text.
+        """
+        chunks = self.chunks()
+        try:
+            row, chunk = next(chunks, (1, b""))
+        finally:
+            chunks.close()  # type: ignore[attr-defined]
+        for number, line in enumerate(chunk.split(b"\n"), start=row):
+            if b"\x00" in line:
+                raise ValuerecError(f"{self.path} is no text file (row {number} holds NUL bytes); check --format.")
+            if line.strip():
+                return Line(number, line.decode().rstrip("\r"))
+        raise ValuerecError(f"{self.path} holds nothing but blank lines; name a file with events.")
 
     def sha256(self) -> str:
         """The SHA-256 of the file as it lies there."""
         with explained_io(f"Reading {self.path}"), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def first_line(self) -> str:
-        """The first line that is not blank.
 
-        Raises:
-            ValuerecError: where there is none, it is no text, or it is longer than a megabyte.
-        """
-        with self.open() as file:
-            while line := file.readline(1 << 20):
-                if line.strip():
-                    break
-        if not line:
-            raise ValuerecError(f"{self.path} holds nothing but blank lines; name a file with events.")
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise self.not_utf8(1) from error
-        if "\x00" in text:
-            raise ValuerecError(f"{self.path} is no text file (its first line holds NUL bytes); name a file of events.")
-        return text.rstrip("\r\n")
+def _kind(head: bytes, magics: dict[bytes, str]) -> str | None:
+    return next((kind for magic, kind in magics.items() if head.startswith(magic)), None)
 
-    def not_utf8(self, row: int | None = None) -> ValuerecError:
-        """The error for bytes that are no UTF-8; finds the row where it is not given."""
-        return ValuerecError(
-            f"{self.path}, row {row or self._row_not_utf8()} is not UTF-8 text; convert the file to UTF-8."
-        )
 
-    def _row_not_utf8(self) -> int:
-        with self.open() as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    line.decode()
-                except UnicodeDecodeError:
-                    return number
-        return 0
-
-    def lines(self, numbers: set[int]) -> dict[int, str]:
-        """The raw text of some lines, by number from 1."""
-        found = {}
-        if numbers:
-            last = max(numbers)
-            with self.open() as file:
-                for number, line in enumerate(file, start=1):
-                    if number in numbers:
-                        found[number] = line.decode(errors="replace").rstrip("\r\n")
-                    if number >= last:
-                        break
-        return found
+def _plain(raw: IO[bytes]) -> contextlib.AbstractContextManager[Any]:
+    """The stream of what is in a compressed file, told by its first bytes and not by its name."""
+    kind = _kind(raw.read(6), _COMPRESSED)
+    raw.seek(0)
+    if kind == "gz":
+        return gzip.GzipFile(fileobj=raw)
+    if kind == "xz":
+        return lzma.LZMAFile(raw)
+    if kind == "zst":
+        return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")  # type: ignore[arg-type]
+    return contextlib.nullcontext(raw)

@@ -4,50 +4,48 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from valuerec.dataset import SPLITS
 
 _ROW_GROUP: Final = 1 << 19
 _KINDS: Final = pa.array(["click", "purchase"])
-_ARRAYS: Final = (("offset", "I64", np.int64), ("item", "I32", np.int32), ("event", "U8", np.uint8))
+_ARRAYS: Final = {"offset": ("I64", "<i8"), "item": ("I32", "<i4"), "event": ("U8", "u1")}
 
 
 class ArraysFile:
-    """A safetensors file written in place through memory maps, so that no array need fit into memory.
+    """A safetensors file written piece by piece, so that no array need fit into memory.
 
-    The layout is the format's: length of the header, JSON header, arrays end to end, each aligned.
+    The layout is the format's: length of the header, JSON header, arrays end to end, each aligned. Plain writes and no
+    memory map: on a full disk they fail with an error, a map kills the process.
     """
 
-    def __init__(self, path: Path, sizes: dict[str, int]) -> None:
+    def __init__(self, file: BinaryIO, sizes: Mapping[str, int]) -> None:
         header: dict[str, Any] = {}
         start = 0
-        for name, code, dtype in _ARRAYS:
+        for name, (code, dtype) in _ARRAYS.items():
             stop = start + sizes[name] * np.dtype(dtype).itemsize
             header[name] = {"dtype": code, "shape": [sizes[name]], "data_offsets": [start, stop]}
             start = stop
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        with path.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            file.truncate(8 + len(text) + start)
-        self.arrays: dict[str, Any] = {
-            name: np.memmap(
-                path, dtype, "r+", offset=8 + len(text) + header[name]["data_offsets"][0], shape=(sizes[name],)
-            )
-            for name, _, dtype in _ARRAYS
-        }
+        file.write(struct.pack("<Q", len(text)) + text)
+        self._file = file
+        self._end = {name: file.tell() + header[name]["data_offsets"][0] for name in _ARRAYS}
 
-    def flush(self) -> None:
-        """Write what is still in memory."""
-        for array in self.arrays.values():
-            array.flush()
+    def append(self, name: str, values: NDArray[Any]) -> None:
+        """Write the next values of an array."""
+        content = values.astype(_ARRAYS[name][1], copy=False).tobytes()
+        self._file.seek(self._end[name])
+        self._file.write(content)
+        self._end[name] += len(content)
 
 
 def write_items(path: Path, items: pa.Table) -> None:
@@ -72,33 +70,29 @@ def write_events(
     folder: Path, batches: Iterator[pa.RecordBatch], items: pa.Table, sessions: pa.Table, clock: bool
 ) -> None:
     """events.parquet and arrays.safetensors, from the ordered events with sessions and items by index."""
-    ends = np.cumsum(sessions["events"].to_numpy())
-    sizes = {"offset": len(sessions) + 1, "item": int(ends[-1]), "event": int(ends[-1])}
-    file = ArraysFile(folder / "arrays.safetensors", sizes)
-    file.arrays["offset"][0] = 0
-    file.arrays["offset"][1:] = ends
+    offset_S = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())])
     item_ids = items["item"].cast(pa.string()).combine_chunks()
     session_ids = sessions["session"].cast(pa.string()).combine_chunks()
-    splits = sessions["split"].combine_chunks().cast(pa.int32())
+    splits = pa.array(list(SPLITS)).take(sessions["split"].combine_chunks().cast(pa.int32()))
+    with (folder / "arrays.safetensors").open("wb") as file:
+        n_events = int(offset_S[-1])
+        arrays = ArraysFile(file, {"offset": len(offset_S), "item": n_events, "event": n_events})
+        arrays.append("offset", offset_S)
 
-    def tables() -> Iterator[pa.RecordBatch]:
-        place = 0
-        for batch in batches:
-            stop = place + len(batch)
-            file.arrays["item"][place:stop] = batch["item_number"].to_numpy()
-            file.arrays["event"][place:stop] = batch["event"].to_numpy()
-            place = stop
-            columns = {
-                "session": session_ids.take(batch["session_number"]),
-                "item": item_ids.take(batch["item_number"]),
-                "time": _times(batch["time"], clock),
-                "event": _KINDS.take(batch["event"]),
-                "split": pa.array(list(SPLITS)).take(splits.take(batch["session_number"])),
-            }
-            yield pa.record_batch(columns)
+        def tables() -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                arrays.append("item", batch["item_number"].to_numpy())
+                arrays.append("event", batch["event"].to_numpy())
+                columns = {
+                    "session": session_ids.take(batch["session_number"]),
+                    "item": item_ids.take(batch["item_number"]),
+                    "time": _times(batch["time"], clock),
+                    "event": _KINDS.take(batch["event"]),
+                    "split": splits.take(batch["session_number"]),
+                }
+                yield pa.record_batch(columns)
 
-    _write(folder / "events.parquet", tables())
-    file.flush()
+        _write(folder / "events.parquet", tables())
 
 
 def _times(column: Any, clock: bool) -> Any:

@@ -1,0 +1,107 @@
+"""The pipeline run on DuckDB: the only module that knows the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import pyarrow as pa
+
+from valuerec.errors import ValuerecError
+from valuerec.events import pipeline, writing
+from valuerec.events.formats import FORMATS
+from valuerec.events.options import Options
+
+_BATCH_ROWS = 1 << 18
+
+
+def build(
+    folder: Path,
+    work: Path,
+    parts: Sequence[Path],
+    options: Options,
+    clock: bool,
+    account: Callable[[Mapping[str, int], int], None],
+    say: Callable[[str], None],
+) -> tuple[pa.Table, pa.Table]:
+    """Filter, number and order the staged events, and write the data files of a dataset.
+
+    Args:
+        folder: where the data files go.
+        work: where the engine may put what does not fit into memory.
+        parts: the staged Parquet files.
+        options: how to prepare.
+        clock: whether times are times, and not positions.
+        account: told, before anything is written, how many events each filter dropped and how many are left.
+        say: told what is being done.
+
+    Returns:
+        A row a session and a row an item, in index order.
+
+    Raises:
+        ValuerecError: where memory or disk do not suffice.
+    """
+    limit = {"memory_limit": options.max_memory} if options.max_memory else {}
+    try:
+        # Order is asked for where it matters; to keep it elsewhere costs memory.
+        engine = ibis.duckdb.connect(
+            work / "engine.duckdb", temp_directory=str(work), preserve_insertion_order=False, **limit
+        )
+        try:
+            staged = engine.read_parquet([str(part) for part in parts])
+            say("filtering")
+            events, stages = pipeline.filtered(
+                staged, FORMATS[options.format].rule, options.min_item_events, options.min_session_events
+            )
+            if options.sample_sessions:
+                events = pipeline.sampled(events, options.sample_sessions, options.seed)
+                stages["not_sampled"] = events
+            with events.cache() as kept:
+                account(*_dropped(staged, stages, kept))
+                say("numbering sessions and items")
+                with (
+                    pipeline.sessions_of(kept, options.split, options.seed).cache() as sessions,
+                    pipeline.items_of(kept).cache() as items,
+                ):
+                    session_table = sessions.order_by("number").to_pyarrow()
+                    item_table = items.order_by("number").to_pyarrow()
+                    writing.write_items(folder / "items.parquet", item_table)
+                    writing.write_sessions(folder / "sessions.parquet", session_table, clock)
+                    say("ordering and writing the events")
+                    batches = pipeline.numbered(kept, sessions, items).to_pyarrow_batches(chunk_size=_BATCH_ROWS)
+                    writing.write_events(folder, iter(batches), item_table, session_table, clock)
+        finally:
+            engine.disconnect()
+    except duckdb.Error as error:
+        raise _explained(error, options.max_memory) from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # Ctrl-C, as DuckDB tells it
+            raise KeyboardInterrupt from error
+        raise
+    return session_table, item_table
+
+
+def _dropped(staged: Any, stages: Mapping[str, Any], kept: Any) -> tuple[dict[str, int], int]:
+    """How many events each filter dropped, those that dropped any, and how many are left."""
+    rows = int(staged.count().execute())
+    dropped = {}
+    for reason, table in stages.items():
+        left = int(table.count().execute())
+        if rows > left:
+            dropped[reason] = rows - left
+        rows = left
+    return dropped, int(kept.count().execute())
+
+
+def _explained(error: duckdb.Error, max_memory: str | None) -> ValuerecError:
+    text = " ".join(str(error).split())
+    if "no space left" in text.lower() or "max_temp_directory_size" in text:
+        return ValuerecError("No space is left on the disk for intermediate data; free some or choose another --out.")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return ValuerecError(
+            f"The log needs more memory than --max-memory {max_memory} allows; allow more, or take a larger machine."
+        )
+    return ValuerecError(f"The database engine failed: {text.rstrip('.')}.")
