@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from valuerec import ops
 
 
 class ItemHead(nn.Module):
@@ -22,8 +26,45 @@ class ItemHead(nn.Module):
         return functional.linear(state_BD, self.weight_ND, self.bias_N)
 
 
-class QEnsemble(nn.Module):
-    """K linear Q-heads over the catalogue, one matrix N·K × D as in the released code.
+class RowSparse(nn.Module, ABC):
+    """A module with tables of which a step touches few rows: their gradients are sparse."""
+
+    @abstractmethod
+    def tables(self) -> list[nn.Parameter]:
+        """The parameters whose gradients are sparse."""
+
+
+class QEnsemble(RowSparse):
+    """K Q-heads over the catalogue; what every form of them answers.
+
+    Args:
+        n_items: N.
+        n_heads: K (paper: 15).
+    """
+
+    def __init__(self, n_items: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_items, self.n_heads = n_items, n_heads
+
+    @abstractmethod
+    def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
+        """Q_k(s, a) of one item a row, B×K; gradients of item tables are row-sparse."""
+
+    @abstractmethod
+    def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
+        """Q_k(s, a) of M items a row, B×M×K."""
+
+    @abstractmethod
+    def tiles(self, state_BD: Tensor) -> ops.Tiles:
+        """Q_k(s, a) of all items, a tile of items at a time."""
+
+    @abstractmethod
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """The same heads as one matrix: weight_NKD and bias_NK."""
+
+
+class FullHeads(QEnsemble):
+    """K linear heads, one matrix N·K × D as in the released code.
 
     The Xavier fan-out is N·K, not N: it sets the spread of a fresh ensemble and so the first penalties (mean W at
     λ = 20 about .8; PyTorch's default for linear layers would start at about .1).
@@ -37,8 +78,7 @@ class QEnsemble(nn.Module):
     """
 
     def __init__(self, n_items: int, width: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads = n_heads
+        super().__init__(n_items, n_heads)
         bound = math.sqrt(6 / (width + n_items * n_heads))
         self.weight = nn.Parameter(torch.empty(n_items, n_heads * width).uniform_(-bound, bound))
         self.bias_NK = nn.Parameter(torch.zeros(n_items, n_heads))
@@ -47,6 +87,10 @@ class QEnsemble(nn.Module):
     def weight_NKD(self) -> Tensor:
         """The weights, a head a row."""
         return self.weight.view(len(self.weight), self.n_heads, -1)
+
+    def tables(self) -> list[nn.Parameter]:
+        """All of it."""
+        return [self.weight, self.bias_NK]
 
     def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
         """Q_k(s, a) of one item a row, B×K; its gradient is row-sparse."""
@@ -57,3 +101,61 @@ class QEnsemble(nn.Module):
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
         """Q_k(s, a) of M items a row, B×M×K."""
         return torch.einsum("bmkd,bd->bmk", self.weight_NKD[item_BM], state_BD) + self.bias_NK[item_BM]
+
+    def tiles(self, state_BD: Tensor) -> ops.Tiles:
+        """Q_k(s, a) of all items, a tile of items at a time."""
+        return ops.full_tiles(state_BD, self.weight_NKD, self.bias_NK)
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """The heads as they are."""
+        return self.weight_NKD, self.bias_NK
+
+
+class FactoredHeads(QEnsemble):
+    """K small maps of the state onto one table of items: Q_k(s, a) = (M_k s) · e_a + b_a.
+
+    For catalogues whose full heads do not fit: N·D + K·D² weights instead of N·K·D. It is another model than the
+    paper's: heads that share their items differ in what they make of a state only, which changes the spread
+    (RESULTS.md has the measurement). A fresh ensemble has the values and the spread of fresh full heads.
+
+    Args:
+        n_items: N.
+        width: D, the state's width.
+        n_heads: K.
+    """
+
+    def __init__(self, n_items: int, width: int, n_heads: int) -> None:
+        super().__init__(n_items, n_heads)
+        bound = math.sqrt(6 / (width + n_items * n_heads))
+        self.item_ND = nn.Parameter(torch.empty(n_items, width).uniform_(-bound, bound))
+        self.bias_N1 = nn.Parameter(torch.zeros(n_items, 1))
+        self.map_KDD = nn.Parameter(torch.randn(n_heads, width, width) / math.sqrt(width))
+
+    def tables(self) -> list[nn.Parameter]:
+        """The items; the maps are dense."""
+        return [self.item_ND, self.bias_N1]
+
+    def _mapped(self, state_BD: Tensor) -> Tensor:
+        return torch.einsum("kde,bd->bke", self.map_KDD, state_BD)
+
+    def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
+        """Q_k(s, a) of one item a row, B×K; the gradient of the items is row-sparse."""
+        item_BD = functional.embedding(item_B, self.item_ND, sparse=True)
+        return torch.einsum("bke,be->bk", self._mapped(state_BD), item_BD) + functional.embedding(
+            item_B, self.bias_N1, sparse=True
+        )
+
+    def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
+        """Q_k(s, a) of M items a row, B×M×K."""
+        return torch.einsum("bke,bme->bmk", self._mapped(state_BD), self.item_ND[item_BM]) + self.bias_N1[item_BM]
+
+    def tiles(self, state_BD: Tensor) -> ops.Tiles:
+        """Q_k(s, a) of all items, a tile of items at a time."""
+        return ops.factored_tiles(self._mapped(state_BD), self.item_ND, self.bias_N1)
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """The same heads as one matrix, N×K×D: large; for tests."""
+        return torch.einsum("kde,ne->nkd", self.map_KDD, self.item_ND), self.bias_N1.expand(-1, self.n_heads)
+
+
+ENSEMBLES: Final[dict[str, type[FullHeads] | type[FactoredHeads]]] = {"full": FullHeads, "factored": FactoredHeads}

@@ -15,7 +15,7 @@ from torch import Tensor
 from valuerec import ops
 from valuerec.backbones import Backbone, backbone_named
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.folders import damaged_files, explained_io
+from valuerec.folders import check_whole, explained_io
 from valuerec.methods import method_named
 from valuerec.network import Network
 from valuerec.tensors import load_tensors
@@ -27,8 +27,10 @@ _SCORES_AT_ONCE = 1 << 24  # numbers of one batch of scores
 class Recommendation(NamedTuple):
     """One recommended item.
 
-    `score` is the item head's probability that the item is the next one. `value` is the mean of the Q-heads, the
-    discounted reward expected from it on, and `uncertainty` their standard deviation: both None without a critic.
+    `score` is the item head's softmax: without a critic the probability that the item is the next one; with one, as
+    the critic weighs the cross-entropy, that probability times value, scaled to sum to 1 over the catalogue. `value` is
+    the mean of the Q-heads, the discounted reward expected from the item on, and `uncertainty` their standard
+    deviation: both None without a critic.
     """
 
     id: str
@@ -77,7 +79,9 @@ class Model:
         """`recommend`, one answer after the other, with the count of unknown items of each session."""
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1.")
-        waiting = iter(sessions)
+        return self._stream(iter(sessions), k, exclude_seen)
+
+    def _stream(self, waiting: Iterator[Sequence[str]], k: int, exclude_seen: bool) -> Iterator[Answer]:
         size = max(1, min(256, _SCORES_AT_ONCE // self.network.n_items))
         while block := list(islice(waiting, size)):
             yield from self._answer(block, k, exclude_seen)
@@ -143,8 +147,7 @@ def load(run: str | Path, backbone: Backbone | None = None) -> Model:
     weights = folder.manifest["weights"]
     if not weights:
         raise ValuerecError(f"{run} has no weights yet; let training reach its first validation.")
-    if damaged := damaged_files(folder.path, folder.manifest):
-        raise ValuerecError(f"{run} is damaged: {', '.join(damaged)} differs from its manifest; train it again.")
+    check_whole(folder.path, folder.manifest)
     with explained_io(f"Reading {run}"):
         item_ids = [str(item) for item in pq.read_table(folder.path / "items.parquet")["item"].to_pylist()]
     network = build_network(folder.config, backbone)
@@ -162,7 +165,7 @@ def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> N
         backbone = backbone_named(name)(**options)
     method_options = dict(config["method"])
     method = method_named(method_options.pop("name"))(**method_options)
-    return Network(backbone, config["dataset"]["items"], config["training"]["window"], method.n_heads)
+    return method.network(backbone, config["dataset"]["items"], config["training"]["window"])
 
 
 def load_weights(network: Network, path: Path) -> None:

@@ -7,9 +7,12 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from valuerec import ops
 from valuerec.backbones import Backbone
 from valuerec.errors import UsageError
-from valuerec.heads import ItemHead, QEnsemble
+from valuerec.heads import ENSEMBLES, FullHeads, ItemHead, QEnsemble
+
+_ROWS_AT_ONCE = 8192
 
 
 class Network(nn.Module):
@@ -20,23 +23,39 @@ class Network(nn.Module):
         n_items: N, the catalogue's size.
         window: L, items in a state.
         n_heads: K, or 0 for a method without a critic.
+        ensemble: "full" or "factored" Q-heads (`valuerec.heads.ENSEMBLES`).
+        engine: how the catalogue-sized work is done (`valuerec.ops.Engine`).
 
     Raises:
         UsageError: where the backbone does not answer with one state a row.
     """
 
-    def __init__(self, backbone: Backbone, n_items: int, window: int, n_heads: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_items: int,
+        window: int,
+        n_heads: int,
+        ensemble: str = "full",
+        engine: ops.Engine = "tiled",
+    ) -> None:
         super().__init__()
-        self.n_items, self.window = n_items, window
+        self.n_items, self.window, self.engine = n_items, window, engine
         self.backbone = backbone(n_items, window)
         width = _state_width(self.backbone, n_items, window)
         self.item_head = ItemHead(n_items, width)
-        self.q_head = QEnsemble(n_items, width, n_heads) if n_heads else None
+        self.q_head: QEnsemble | None = ENSEMBLES[ensemble](n_items, width, n_heads) if n_heads else None
 
     def state(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
         """The backbone's state of each row, B×D."""
         state_BD: Tensor = self.backbone(items_BL, length_B)
         return state_BD
+
+    def cross_entropy(self, state_BD: Tensor, action_B: Tensor, importance_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The item head's weighted mean cross-entropy of the logged items, and each row's own without gradient."""
+        head = self.item_head
+        weighted = ops.CROSS_ENTROPY[self.engine]
+        return weighted(state_BD, head.weight_ND, head.bias_N, action_B, importance_B)
 
 
 class Target(nn.Module):
@@ -48,15 +67,50 @@ class Target(nn.Module):
             raise ValueError("a network without a critic has no target")
         self.backbone = copy.deepcopy(network.backbone)
         self.q_head = copy.deepcopy(network.q_head)
+        self.engine = network.engine
+        self._sketch: ops.Sketch | None = None
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def copy_from(self, network: Network) -> None:
-        """Take over the network's present weights."""
+        """Take over the network's present weights; of the Q ensemble, the rows that have changed."""
         assert network.q_head is not None
-        for ours, theirs in ((self.backbone, network.backbone), (self.q_head, network.q_head)):
-            for own, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        for own, other in zip(self.backbone.state_dict().values(), network.backbone.state_dict().values(), strict=True):
+            own.copy_(other)
+        ours, theirs = self.q_head, network.q_head
+        tables = set(ours.tables())
+        for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            if own not in tables:
                 own.copy_(other)
+        for start in range(0, ours.n_items, _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            pairs = list(zip(ours.tables(), theirs.tables(), strict=True))
+            differs_T = torch.stack([(own[part] != other[part]).any(dim=1) for own, other in pairs]).any(dim=0)
+            changed_T = differs_T.nonzero().flatten() + start
+            for own, other in pairs:
+                own[changed_T] = other[changed_T]
+            if self._sketch is not None:
+                self._sketch.update(*ours.whole(), changed_T)
+
+    @torch.no_grad()
+    def best(self, state_BD: Tensor, mixture_K: Tensor, score: ops.Score, penalty: ops.Penalty | None) -> ops.Best:
+        """The best score of each state over the whole catalogue.
+
+        Args:
+            state_BD: states.
+            mixture_K: α.
+            score: the formula to maximise, of mixture and spread.
+            penalty: the same formula in a form that can be pruned, where it has one.
+        """
+        heads = self.q_head
+        if self.engine == "native" and penalty is not None and isinstance(heads, FullHeads):
+            self._sketch = self._sketch or ops.Sketch(*heads.whole())
+            return ops.pruned_maximum(state_BD, *heads.whole(), mixture_K, penalty, self._sketch)
+        if self.engine == "plain":
+            value_B, item_B = ops.plain_maximum(state_BD, *heads.whole(), mixture_K, score)
+        else:
+            value_B, item_B = ops.tiled_maximum(heads.tiles(state_BD), mixture_K, score)
+        return ops.Best(value_B, item_B, float(heads.n_items), 0)
 
 
 @torch.no_grad()

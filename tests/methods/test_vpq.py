@@ -12,6 +12,7 @@ from valuerec.backbones import SASRec
 from valuerec.errors import UsageError
 from valuerec.methods import VPQ, Batch, Supervised
 from valuerec.network import Network, Target
+from valuerec.ops import Best
 from valuerec.training.optimiser import Optimiser
 
 
@@ -91,10 +92,11 @@ def test_no_gradient_reaches_the_target_or_flows_through_the_weight(world: tuple
     network.zero_grad()
 
     class Satisfied(VPQ):
-        def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> Tensor:
+        def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> tuple[Tensor, Best]:
             assert network.q_head is not None
             state_BD = network.state(batch.state_BL, batch.length_B)
-            return (network.q_head.of(state_BD, batch.action_B) @ mixture_K).detach()
+            y_B = (network.q_head.of(state_BD, batch.action_B) @ mixture_K).detach()
+            return y_B, Best(y_B, batch.action_B, 0.0, 0)
 
     Satisfied(heads=5).losses(network, target, batch).total.backward()  # type: ignore[no-untyped-call]
     assert network.q_head.weight.grad is not None
@@ -168,8 +170,8 @@ def test_without_penalty_it_converges_to_the_true_q_on_a_fully_covered_mdp() -> 
         truth = reward + discount * np.where(done, 0.0, truth.max(axis=1)[None, :])
     method = VPQ(penalty=0.0, heads=4, discount=discount, target_every=25)
     network = Network(OneHot, n_items, 1, 4)
-    target, optimiser = Target(network), Optimiser(network, 0.02)
-    for step in range(1, 1501):
+    target, optimiser = Target(network), Optimiser(network, 0.005)
+    for step in range(1, 3001):
         optimiser.step(method.losses(network, target, batch).total)
         if step % method.target_every == 0:
             target.copy_from(network)
@@ -181,7 +183,7 @@ def test_without_penalty_it_converges_to_the_true_q_on_a_fully_covered_mdp() -> 
 
 def test_a_huge_penalty_regresses_on_the_immediate_reward(world: tuple[Network, Target, Batch]) -> None:
     _, target, batch = world
-    y_B = VPQ(penalty=1e9, heads=5).regression_target(target, batch, torch.full((5,), 0.2))
+    y_B, _ = VPQ(penalty=1e9, heads=5).regression_target(target, batch, torch.full((5,), 0.2))
     torch.testing.assert_close(y_B, batch.reward_B)
 
 

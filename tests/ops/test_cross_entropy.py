@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from valuerec.ops import plain_weighted_cross_entropy, weighted_cross_entropy
+from valuerec.ops import cross_entropy as module
+from valuerec.ops import (
+    float_weighted_cross_entropy,
+    mixed_weighted_cross_entropy,
+    native,
+    plain_weighted_cross_entropy,
+)
 
 
 def case(batch: int, items: int, width: int, scale: float, dtype: torch.dtype) -> list[Tensor]:
@@ -25,7 +31,7 @@ def case(batch: int, items: int, width: int, scale: float, dtype: torch.dtype) -
 )
 def test_loss_and_gradients_equal_the_plain_ones(batch: int, items: int, width: int, scale: float) -> None:
     tensors = case(batch, items, width, scale, torch.float64)
-    ours, ours_B = weighted_cross_entropy(*tensors)
+    ours, ours_B = float_weighted_cross_entropy(*tensors)
     plain, plain_B = plain_weighted_cross_entropy(*tensors)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(ours_B, plain_B)
@@ -37,8 +43,8 @@ def test_loss_and_gradients_equal_the_plain_ones(batch: int, items: int, width: 
 
 def test_gradients_of_an_earlier_loss_survive_a_later_one() -> None:
     first, second = (case(4, 9, 3, 1.0, torch.float64) for _ in range(2))
-    loss, _ = weighted_cross_entropy(*first)
-    weighted_cross_entropy(*second)  # uses the shared buffer again
+    loss, _ = float_weighted_cross_entropy(*first)
+    float_weighted_cross_entropy(*second)  # uses the shared buffer again
     expected = torch.autograd.grad(plain_weighted_cross_entropy(*first)[0], first[:3])
     for own, other in zip(torch.autograd.grad(loss, first[:3]), expected, strict=True):
         torch.testing.assert_close(own, other)
@@ -47,7 +53,7 @@ def test_gradients_of_an_earlier_loss_survive_a_later_one() -> None:
 def test_the_importance_gets_no_gradient() -> None:
     tensors = case(4, 9, 3, 1.0, torch.float64)
     tensors[4].requires_grad_()
-    loss, _ = weighted_cross_entropy(*tensors)
+    loss, _ = float_weighted_cross_entropy(*tensors)
     (gradient,) = torch.autograd.grad(loss, [tensors[4]], allow_unused=True)
     assert gradient is None
 
@@ -55,5 +61,53 @@ def test_the_importance_gets_no_gradient() -> None:
 @pytest.mark.parametrize("logit", [-1e4, 1e4])
 def test_huge_logits_stay_finite(logit: float) -> None:
     weight_ND, bias_N = torch.zeros(3, 2), torch.tensor([logit, 0.0, -logit])
-    loss, loss_B = weighted_cross_entropy(torch.ones(1, 2), weight_ND, bias_N, torch.tensor([0]), torch.ones(1))
+    loss, loss_B = float_weighted_cross_entropy(torch.ones(1, 2), weight_ND, bias_N, torch.tensor([0]), torch.ones(1))
     assert torch.isfinite(loss) and loss_B.item() == pytest.approx(0.0 if logit > 0 else 2e4)
+
+
+needs_kernels = pytest.mark.skipif(bool(native.why_not()), reason=f"no compiled kernels here: {native.why_not()}")
+
+
+@needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(1, 200),
+    items=st.integers(1, 700),
+    width=st.integers(1, 130),
+    scale=st.sampled_from([0.01, 0.1, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_mixed_equals_the_plain_one_of_rounded_states_and_weights(
+    batch: int, items: int, width: int, scale: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    tensors = case(batch, items, width, scale, torch.float32)
+    loss, loss_B = mixed_weighted_cross_entropy(*tensors)
+    exact = [tensor.detach().bfloat16().double().requires_grad_() for tensor in tensors[:2]]
+    exact += [tensors[2].detach().double().requires_grad_(), tensors[3], tensors[4].double()]
+    plain, plain_B = plain_weighted_cross_entropy(*exact)
+    torch.testing.assert_close(loss_B.double(), plain_B, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(loss.double(), plain, rtol=2e-5, atol=2e-5)
+    own = torch.autograd.grad(loss * 3, tensors[:3])
+    for mine, other in zip(own, torch.autograd.grad(plain * 3, exact[:3]), strict=True):
+        # bfloat16 gradients: each term is off by 2^-8 of itself at most, so the sum by that of the terms' sizes.
+        assert float((mine - other).abs().max()) <= 2**-7 * float(other.abs().max()) + 2**-8 * 3 / batch
+
+
+@needs_kernels
+def test_mixed_in_parts_equals_mixed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = case(200, 300, 16, 1.0, torch.float32)
+    whole = torch.autograd.grad(mixed_weighted_cross_entropy(*tensors)[0], tensors[:3])
+    monkeypatch.setattr(module, "_WEIGHTS_AT_ONCE", 300 * 64)
+    parts = torch.autograd.grad(mixed_weighted_cross_entropy(*tensors)[0], tensors[:3])
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-5)
+
+
+@needs_kernels
+def test_mixed_falls_back_where_a_target_is_hopeless() -> None:
+    weight_ND, bias_N = torch.zeros(3, 2), torch.tensor([-1e4, 0.0, 1e4])
+    loss, loss_B = mixed_weighted_cross_entropy(
+        torch.ones(1, 2, requires_grad=True), weight_ND, bias_N, torch.tensor([0]), torch.ones(1)
+    )
+    assert torch.isfinite(loss) and loss_B.item() == pytest.approx(2e4)

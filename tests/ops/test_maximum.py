@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from valuerec.methods import VPQ
-from valuerec.ops import maximum, plain_maximum
+from valuerec.ops import Penalty, Score, Sketch, full_tiles, native, plain_maximum, pruned_maximum
+from valuerec.ops import tiled_maximum as over_tiles
 
 
 def oracle(
@@ -29,6 +30,12 @@ def oracle(
             unc = (sum((x - mean) ** 2 for x in q) / heads) ** 0.5
             value_BN[b, a] = sum(alpha * x for alpha, x in zip(mixture_K, q, strict=True)) / (1 + penalty * unc)
     return value_BN
+
+
+def tiled_maximum(
+    state_BD: Tensor, weight_NKD: Tensor, bias_NK: Tensor, mixture_K: Tensor, score: Score, tile: int | None = None
+) -> tuple[Tensor, Tensor]:
+    return over_tiles(full_tiles(state_BD, weight_NKD, bias_NK), mixture_K, score, tile)
 
 
 def random_case(seed: int, batch: int, items: int, heads: int, width: int, scale: float) -> list[Tensor]:
@@ -60,7 +67,7 @@ def test_tiled_equals_plain_equals_the_float64_oracle(
     case = random_case(seed, batch, items, heads, width, scale)
     score = VPQ(penalty=penalty, heads=heads).target_score
     truth_BN = oracle(*(tensor.numpy() for tensor in case), penalty)
-    value_B, item_B = maximum(*case, score, tile=tile)
+    value_B, item_B = tiled_maximum(*case, score, tile=tile)
     plain_value_B, plain_item_B = plain_maximum(*case, score)
     np.testing.assert_allclose(plain_value_B.numpy(), truth_BN.max(axis=1), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(value_B.numpy(), truth_BN.max(axis=1), rtol=1e-9, atol=1e-12)
@@ -79,7 +86,9 @@ def test_ties_go_to_the_lowest_item_whatever_the_tile(seed: int, items: int, til
     weight_ND = torch.from_numpy(draw.integers(-1, 2, size=(items, 3)).astype(np.float32))
     weight_NKD = weight_ND.unsqueeze(1).expand(-1, 4, -1).contiguous()
     bias_NK, mixture_K = torch.zeros(items, 4), torch.full((4,), 0.25)
-    _, item_B = maximum(state_BD, weight_NKD, bias_NK, mixture_K, VPQ(penalty=penalty, heads=4).target_score, tile=tile)
+    _, item_B = tiled_maximum(
+        state_BD, weight_NKD, bias_NK, mixture_K, VPQ(penalty=penalty, heads=4).target_score, tile=tile
+    )
     expected = (state_BD @ weight_ND.T).numpy().argmax(axis=1)
     np.testing.assert_array_equal(item_B.numpy(), expected)
 
@@ -97,7 +106,7 @@ def test_adversarial_weights(kind: str) -> None:
         weight_NKD, bias_NK = weight_NKD * 1e-310, bias_NK * 1e-310
     case = (state_BD, weight_NKD, bias_NK, mixture_K)
     score = VPQ(heads=5).target_score
-    value_B, item_B = maximum(*case, score, tile=7)
+    value_B, item_B = tiled_maximum(*case, score, tile=7)
     plain_value_B, plain_item_B = plain_maximum(*case, score)
     torch.testing.assert_close(value_B, plain_value_B)
     assert torch.equal(item_B, plain_item_B)
@@ -106,9 +115,124 @@ def test_adversarial_weights(kind: str) -> None:
 def test_the_whole_size_in_float32_agrees_within_rounding() -> None:
     state_BD, weight_NKD, bias_NK, mixture_K = (t.float() for t in random_case(4, 64, 3000, 15, 64, 0.05))
     score = VPQ().target_score
-    value_B, item_B = maximum(state_BD, weight_NKD, bias_NK, mixture_K, score)
+    value_B, item_B = tiled_maximum(state_BD, weight_NKD, bias_NK, mixture_K, score)
     exact_B, _ = plain_maximum(*(t.double() for t in (state_BD, weight_NKD, bias_NK, mixture_K)), score)
     torch.testing.assert_close(value_B.double(), exact_B, rtol=2e-5, atol=1e-7)
     q_BK = torch.einsum("bkd,bd->bk", weight_NKD[item_B], state_BD) + bias_NK[item_B]
     own_B = score(q_BK @ mixture_K, q_BK.std(dim=1, correction=0))
     torch.testing.assert_close(own_B, value_B, rtol=2e-5, atol=1e-7)
+
+
+needs_kernels = pytest.mark.skipif(bool(native.why_not()), reason=f"no compiled kernels here: {native.why_not()}")
+
+
+@needs_kernels
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(1, 150),
+    items=st.integers(1, 300),
+    heads=st.integers(1, 17),
+    width=st.integers(1, 70),
+    scale=st.sampled_from([1e-3, 0.1, 1.0, 30.0]),
+    common=st.sampled_from([0.0, 1.0, 10.0]),
+    penalty=st.sampled_from([0.0, 0.5, 20.0, 1e4]),
+    form=st.sampled_from(["p-mul", "p-sub"]),
+)
+def test_pruned_equals_plain(
+    seed: int, batch: int, items: int, heads: int, width: int, scale: float, common: float, penalty: float, form: str
+) -> None:
+    case = random_case(seed, batch, items, heads, width, scale)
+    case[1] += common * scale * torch.from_numpy(np.random.default_rng(seed).normal(size=(items, 1, width)))
+    check_pruned(case, Penalty(form, penalty))  # type: ignore[arg-type]
+
+
+def check_pruned(case: list[Tensor], penalty: Penalty) -> None:
+    """The value found is the float64 maximum within float32's rounding, and the item found has it."""
+    low = [tensor.float() for tensor in case]
+    state_BD, weight_NKD, bias_NK, mixture_K = low
+    best = pruned_maximum(*low, penalty, Sketch(weight_NKD, bias_NK))
+    exact_B, _ = plain_maximum(*(tensor.double() for tensor in low), penalty)
+    # A value is a difference of a mixture and (p-sub) λ times a spread, both of products that round by their own size.
+    largest_BN = torch.einsum("bd,nkd->bnk", state_BD.abs(), weight_NKD.abs()).amax(dim=2) + bias_NK.abs().amax(dim=1)
+    size_B = largest_BN.amax(dim=1).double() * (1 + penalty.scale * (penalty.form == "p-sub"))
+    if penalty.form == "p-mul":  # rounding of SD moves a value by its share of it, the more the larger λ
+        size_B = size_B + exact_B.abs() * penalty.scale * size_B
+    assert bool(((best.value_B.double() - exact_B).abs() <= 3e-6 * size_B + 1e-30).all())
+    q_BK = torch.einsum("bkd,bd->bk", weight_NKD.double()[best.item_B], state_BD.double()) + bias_NK[best.item_B]
+    own_B = penalty(q_BK @ mixture_K.double(), q_BK.std(dim=1, correction=0))
+    assert bool(((own_B - exact_B).abs() <= 3e-6 * size_B + 1e-30).all())
+
+
+@needs_kernels
+@pytest.mark.parametrize("form", ["p-mul", "p-sub"])
+@pytest.mark.parametrize("kind", ["all negative", "all equal", "one outlier", "denormal", "equal heads", "tiny"])
+def test_pruned_on_adversarial_weights(kind: str, form: str) -> None:
+    state_BD, weight_NKD, bias_NK, mixture_K = random_case(3, 130, 500, 15, 64, 0.3)
+    if kind == "all negative":
+        bias_NK = bias_NK - 100
+    elif kind == "all equal":
+        weight_NKD, bias_NK = weight_NKD * 0, bias_NK * 0 + 0.25
+    elif kind == "one outlier":
+        weight_NKD[17] *= 1e6
+    elif kind == "denormal":
+        weight_NKD, bias_NK = weight_NKD * 1e-40, bias_NK * 1e-40
+    elif kind == "equal heads":
+        weight_NKD, bias_NK = weight_NKD[:, :1].repeat(1, 15, 1), bias_NK[:, :1].repeat(1, 15)
+    else:
+        weight_NKD, bias_NK = weight_NKD * 1e-3, bias_NK * 1e-3
+    check_pruned([state_BD, weight_NKD, bias_NK, mixture_K], Penalty(form, 20.0))  # type: ignore[arg-type]
+
+
+@needs_kernels
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), items=st.integers(1, 200), penalty=st.sampled_from([0.0, 1.0]))
+def test_pruned_ties_go_to_the_lowest_item(seed: int, items: int, penalty: float) -> None:
+    draw = np.random.default_rng(seed)
+    state_BD = torch.from_numpy(draw.integers(-2, 3, size=(70, 3)).astype(np.float32))
+    weight_ND = torch.from_numpy(draw.integers(-1, 2, size=(items, 3)).astype(np.float32))
+    weight_NKD = weight_ND.unsqueeze(1).expand(-1, 4, -1).contiguous()
+    bias_NK, mixture_K = torch.zeros(items, 4), torch.full((4,), 0.25)
+    best = pruned_maximum(
+        state_BD, weight_NKD, bias_NK, mixture_K, Penalty("p-mul", penalty), Sketch(weight_NKD, bias_NK)
+    )
+    np.testing.assert_array_equal(best.item_B.numpy(), (state_BD @ weight_ND.T).numpy().argmax(axis=1))
+
+
+@needs_kernels
+def test_pruning_scores_few_items_where_the_heads_have_learned() -> None:
+    # As in a trained network: values far above their spread, heads that differ along a few contrasts.
+    draw = np.random.default_rng(0)
+    state_BD, weight_NKD, bias_NK, mixture_K = random_case(0, 64, 3000, 15, 64, 0.002)
+    weight_NKD += torch.from_numpy(draw.normal(size=(3000, 1, 64)) * 0.05)
+    weight_NKD += torch.from_numpy(draw.normal(size=(3000, 15, 1)) * draw.normal(size=(3000, 1, 64)) * 0.005)
+    low = [tensor.float() for tensor in (state_BD, weight_NKD, bias_NK, mixture_K)]
+    best = pruned_maximum(*low, Penalty("p-mul", 20.0), Sketch(low[1], low[2]))
+    assert best.given_up == 0 and best.scored < 100
+
+
+@needs_kernels
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), heads=st.integers(1, 16), width=st.integers(1, 20))
+def test_the_sketch_bounds_mixture_and_spread(seed: int, heads: int, width: int) -> None:
+    state_BD, weight_NKD, bias_NK, mixture_K = (t.float() for t in random_case(seed, 5, 9, heads, width, 1.0))
+    sketch = Sketch(weight_NKD, bias_NK)
+    q_BNK = torch.einsum("bd,nkd->bnk", state_BD.double(), weight_NKD.double()) + bias_NK
+    mixture_BN, spread_BN = q_BNK @ mixture_K.double(), q_BNK.std(dim=2, correction=0)
+    length_B1 = (state_BD.square().sum(dim=1, keepdim=True) + 1).sqrt()
+    row_N4D = sketch.row_N4D[:, :, :width].float()
+    product_BN4 = torch.einsum("bd,njd->bnj", state_BD.bfloat16().float(), row_N4D) + sketch.bias_N4
+    slack_BN4 = sketch.slack_N4 * length_B1.unsqueeze(2)
+    slope_N3, rest_N = sketch.of_mixture(mixture_K)
+    low_BN = (product_BN4[:, :, 1:].abs() - slack_BN4[:, :, 1:]).clamp(min=0).square().sum(dim=2).sqrt()
+    high_BN = product_BN4[:, :, 1:].abs().add(slack_BN4[:, :, 1:]).square().sum(dim=2)
+    high_BN = (high_BN + (sketch.residual_N * length_B1).square()).sqrt()
+    assert bool((low_BN <= spread_BN + 1e-5).all()) and bool((spread_BN <= high_BN + 1e-5).all())
+    most_BN = product_BN4[:, :, 0] + (product_BN4[:, :, 1:] * slope_N3).sum(dim=2) + slack_BN4[:, :, 0]
+    most_BN = most_BN + (slack_BN4[:, :, 1:] * slope_N3.abs()).sum(dim=2) + rest_N * sketch.residual_N * length_B1
+    assert bool((mixture_BN <= most_BN + 1e-5).all())
+
+
+def test_vpq_is_its_prunable_form() -> None:
+    mixture, spread = torch.randn(1000), torch.rand(1000)
+    torch.testing.assert_close(VPQ().prunable(mixture, spread), VPQ().target_score(mixture, spread))

@@ -48,7 +48,7 @@ class SASRecEncoder(nn.Module):
         super().__init__()
         width = config.width
         self.n_items = n_items
-        self.item = nn.Embedding(n_items + 1, width)
+        self.item = nn.Embedding(n_items + 1, width, sparse=True)  # a step touches few of its rows
         self.position = nn.Parameter(torch.empty(window, width))
         self.query_norm = nn.LayerNorm(width, eps=1e-8)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from valuerec import ops
+from valuerec.backbones import Backbone
 from valuerec.errors import UsageError
+from valuerec.heads import ENSEMBLES
 from valuerec.network import Network, Target
 
 
@@ -56,6 +58,10 @@ class Method(ABC):
         """K, how many Q-heads the method needs; 0 without a critic."""
         return 0
 
+    def network(self, backbone: Backbone, n_items: int, window: int, engine: ops.Engine = "tiled") -> Network:
+        """A fresh network with the heads that the method needs."""
+        return Network(backbone, n_items, window, self.n_heads, engine=engine)
+
     @abstractmethod
     def losses(self, network: Network, target: Target | None, batch: Batch) -> Losses:
         """The loss of one batch. `target` is the frozen critic, None for a method without one."""
@@ -70,6 +76,8 @@ class CriticMethod(Method):
         discount: γ of the return (released code: 0.5).
         target_every: steps between two copies of the network into the target. The paper says "frozen parameters"
             and no more; the released code swaps two networks by a coin.
+        ensemble: "full" heads, one N·K × D matrix as in the paper's code, or "factored" ones, for catalogues whose
+            full heads do not fit (`valuerec.heads`).
         floor: the least weight of a row's cross-entropy; a negative one would push a logged item away.
             None leaves equation 9 bare.
     """
@@ -77,18 +85,24 @@ class CriticMethod(Method):
     heads: int = 15
     discount: float = 0.5
     target_every: int = 100
+    ensemble: str = "full"
     floor: float | None = 0.0
 
     def __post_init__(self) -> None:
         _check(self, "heads", self.heads >= 1, "at least 1")
         _check(self, "discount", 0 <= self.discount < 1, "in [0, 1)")
         _check(self, "target_every", self.target_every >= 1, "at least 1")
+        _check(self, "ensemble", self.ensemble in ENSEMBLES, " or ".join(ENSEMBLES))
         _check(self, "floor", self.floor is None or self.floor >= 0, "None or at least 0")
 
     @property
     def n_heads(self) -> int:
         """K."""
         return self.heads
+
+    def network(self, backbone: Backbone, n_items: int, window: int, engine: ops.Engine = "tiled") -> Network:
+        """A fresh network with K Q-heads of the form `ensemble`."""
+        return Network(backbone, n_items, window, self.heads, self.ensemble, engine)
 
     def mixture(self, like: Tensor) -> Tensor:
         """α_K ~ U(0,1)^K, normalised: the random ensemble mixture, one draw a batch (REM; released code)."""
@@ -99,6 +113,11 @@ class CriticMethod(Method):
     def target_score(self, mixture: Tensor, spread: Tensor) -> Tensor:
         """Choice 1: what the target maximises over items, of `mixture` Σ α_k Q_k and `spread` SD_k Q_k at s'."""
 
+    @property
+    def prunable(self) -> ops.Penalty | None:
+        """`target_score` in a form that the fast search can prune, where it has one; else all items are scored."""
+        return None
+
     def importance(self, value_B: Tensor) -> Tensor:
         """Choice 2: the weight of each row's cross-entropy, of Q(s,a) without gradient (equation 9)."""
         return value_B if self.floor is None else value_B.clamp(min=self.floor)
@@ -108,28 +127,23 @@ class CriticMethod(Method):
         return value_B.new_zeros(())
 
     @torch.no_grad()
-    def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> Tensor:
-        """Y = r + γ max_a target_score at s', and y = r on a session's last event."""
+    def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> tuple[Tensor, ops.Best]:
+        """Y = r + γ max_a target_score at s', and y = r on a session's last event; and how the maximum was found."""
         next_state_BD = target.backbone(batch.next_state_BL, batch.next_length_B)
-        best_B, _ = ops.maximum(
-            next_state_BD, target.q_head.weight_NKD, target.q_head.bias_NK, mixture_K, self.target_score
-        )
-        return batch.reward_B + self.discount * best_B.masked_fill(batch.done_B, 0.0)
+        best = target.best(next_state_BD, mixture_K, self.target_score, self.prunable)
+        return batch.reward_B + self.discount * best.value_B.masked_fill(batch.done_B, 0.0), best
 
     def losses(self, network: Network, target: Target | None, batch: Batch) -> Losses:
         """½ (y − Σ α_k Q_k(s,a))² + regulariser + importance · CE(s,a), each a mean over the batch."""
         assert target is not None and network.q_head is not None
         state_BD = network.state(batch.state_BL, batch.length_B)
         mixture_K = self.mixture(state_BD)
-        y_B = self.regression_target(target, batch, mixture_K)
+        y_B, best = self.regression_target(target, batch, mixture_K)
         value_B = network.q_head.of(state_BD, batch.action_B) @ mixture_K
         temporal_difference = 0.5 * (y_B - value_B).square().mean()
         critic = temporal_difference + self.regulariser(network, state_BD, batch, value_B)
         importance_B = self.importance(value_B.detach())
-        head = network.item_head
-        actor, cross_entropy_B = ops.weighted_cross_entropy(
-            state_BD, head.weight_ND, head.bias_N, batch.action_B, importance_B
-        )
+        actor, cross_entropy_B = network.cross_entropy(state_BD, batch.action_B, importance_B)
         total = critic + actor
         known_B = value_B.detach()
         parts = {
@@ -139,6 +153,8 @@ class CriticMethod(Method):
             "q": known_B.mean(),
             "target": y_B.mean(),
             "floored": (importance_B > known_B).float().mean(),
+            "scored": torch.tensor(best.scored),
+            "fallback_rows": torch.tensor(float(best.given_up)),
         }
         return Losses(total, parts)
 

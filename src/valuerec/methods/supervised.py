@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from valuerec import ops
 from valuerec.methods.base import Batch, Losses, Method
 from valuerec.network import Network, Target
 
@@ -21,7 +20,6 @@ class Supervised(Method):
     def losses(self, network: Network, target: Target | None, batch: Batch) -> Losses:
         """CE(s,a), a mean over the batch."""
         state_BD = network.state(batch.state_BL, batch.length_B)
-        head = network.item_head
         everyone_B = torch.ones(len(state_BD), dtype=state_BD.dtype, device=state_BD.device)
-        loss, _ = ops.weighted_cross_entropy(state_BD, head.weight_ND, head.bias_N, batch.action_B, everyone_B)
+        loss, _ = network.cross_entropy(state_BD, batch.action_B, everyone_B)
         return Losses(loss, {"loss": loss.detach(), "cross_entropy": loss.detach()})

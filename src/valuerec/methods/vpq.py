@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from valuerec import ops
 from valuerec.methods.base import CriticMethod, check_penalty
 
 
@@ -38,6 +39,11 @@ class VPQ(CriticMethod):
     def target_score(self, mixture: Tensor, spread: Tensor) -> Tensor:
         """Equation 2: the unstable value times its weight."""
         return mixture * self.weight(spread)
+
+    @property
+    def prunable(self) -> ops.Penalty:
+        """Equation 2 for the fast search."""
+        return ops.Penalty("p-mul", self.penalty)
 
     def weight(self, spread: Tensor) -> Tensor:
         """Equation 3: W, 1 where the heads agree, towards 0 as they part."""

@@ -1,17 +1,45 @@
-"""Catalogue-sized primitives: each a plain reference and a fast version that equals it.
+"""Catalogue-sized primitives: each a plain reference and fast versions that equal it.
 
 Shapes: B batch, N items, K heads, D state width, T items of a tile.
 """
 
-from valuerec.ops.cross_entropy import plain_weighted_cross_entropy, weighted_cross_entropy
-from valuerec.ops.maximum import Score, maximum, plain_maximum
+from valuerec.ops.cross_entropy import (
+    float_weighted_cross_entropy,
+    mixed_weighted_cross_entropy,
+    plain_weighted_cross_entropy,
+)
+from valuerec.ops.engine import CROSS_ENTROPY, ENGINES, Engine, choose_engine
+from valuerec.ops.maximum import (
+    Best,
+    Penalty,
+    Score,
+    Tiles,
+    factored_tiles,
+    full_tiles,
+    plain_maximum,
+    pruned_maximum,
+    tiled_maximum,
+)
+from valuerec.ops.sketch import Sketch
 from valuerec.ops.top import top
 
 __all__ = [
+    "CROSS_ENTROPY",
+    "ENGINES",
+    "Best",
+    "Engine",
+    "Penalty",
     "Score",
-    "maximum",
+    "Sketch",
+    "Tiles",
+    "choose_engine",
+    "factored_tiles",
+    "float_weighted_cross_entropy",
+    "full_tiles",
+    "mixed_weighted_cross_entropy",
     "plain_maximum",
     "plain_weighted_cross_entropy",
+    "pruned_maximum",
+    "tiled_maximum",
     "top",
-    "weighted_cross_entropy",
 ]

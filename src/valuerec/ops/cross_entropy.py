@@ -1,28 +1,38 @@
 """Cross-entropy over the whole catalogue, weighted per row: `mean_b w_b · CE(state_b, target_b)`.
 
-The logits B×N are the only catalogue-sized thing, and they live in one buffer that is used again every step:
-softmax and gradient overwrite them in place. Fresh buffers of that size would cost more than the arithmetic.
+The logits B×N are the only catalogue-sized thing, and they live in one buffer that is used again every step; fresh
+buffers of that size would cost more than the arithmetic. Three ways, which agree:
+
+- `plain_weighted_cross_entropy` is the reference, PyTorch's own;
+- `float_weighted_cross_entropy` overwrites the logits with softmax and gradient, on any device, in their precision;
+- `mixed_weighted_cross_entropy` multiplies in bfloat16, sums in float32, and never stores a logit: what it keeps is
+  e^(logit − logit of the target) in bfloat16, B×N or, where that is large, some rows of it at a time.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-_buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+from valuerec.ops import native
+
+_buffers: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+_WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer of the mixed form: 128 MiB
 
 
 def plain_weighted_cross_entropy(
     state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The reference: PyTorch's own. See `weighted_cross_entropy`."""
+    """The reference: PyTorch's own. See `float_weighted_cross_entropy`."""
     loss_B = functional.cross_entropy(functional.linear(state_BD, weight_ND, bias_N), target_B, reduction="none")
     return (importance_B * loss_B).mean(), loss_B.detach()
 
 
-def weighted_cross_entropy(
+def float_weighted_cross_entropy(
     state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The weighted mean cross-entropy of a linear item head, differentiable in state, weight and bias.
@@ -37,47 +47,102 @@ def weighted_cross_entropy(
     Returns:
         The scalar loss, and the unweighted loss_B without gradient.
     """
-    loss, loss_B = _WeightedCrossEntropy.apply(state_BD, weight_ND, bias_N, target_B, importance_B)  # type: ignore[no-untyped-call]
-    return loss, loss_B
+    return _InForward.apply(_float_gradients, state_BD, weight_ND, bias_N, target_B, importance_B)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _WeightedCrossEntropy(torch.autograd.Function):
-    """Computes the gradients in the forward pass, so that the logits' buffer is free again when it returns."""
+def mixed_weighted_cross_entropy(
+    state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same with bfloat16 products and float32 sums, by the compiled kernels; see `float_weighted_cross_entropy`.
+
+    It is the cross-entropy of states and weights rounded to bfloat16 (relative error 2^-8), biases as they are.
+    """
+    return _InForward.apply(_mixed_gradients, state_BD, weight_ND, bias_N, target_B, importance_B)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _InForward(torch.autograd.Function):
+    """Computes the gradients in the forward pass, so that the buffers are free again when it returns."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        state_BD: Tensor,
-        weight_ND: Tensor,
-        bias_N: Tensor,
-        target_B: Tensor,
-        importance_B: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        batch = len(state_BD)
-        logits_BN = _buffer(state_BD, batch * len(weight_ND)).view(batch, len(weight_ND))
-        torch.addmm(bias_N, state_BD, weight_ND.t(), out=logits_BN)
-        chosen_B1 = target_B.unsqueeze(1)
-        chosen_logit_B = logits_BN.gather(1, chosen_B1).squeeze(1)
-        highest_B1 = logits_BN.amax(dim=1, keepdim=True)
-        weights_BN = logits_BN.sub_(highest_B1).exp_()
-        total_B1 = weights_BN.sum(dim=1, keepdim=True)
-        loss_B = total_B1.log().add_(highest_B1).squeeze(1) - chosen_logit_B
-        scale_B1 = importance_B.unsqueeze(1) / batch
-        gradient_BN = weights_BN.mul_(scale_B1 / total_B1)  # d loss / d logits: w (softmax − 1[a = target]) / B
-        gradient_BN.scatter_add_(1, chosen_B1, -scale_B1)
-        ctx.save_for_backward(gradient_BN @ weight_ND, gradient_BN.t() @ state_BD, gradient_BN.sum(dim=0))
+    def forward(ctx: FunctionCtx, gradients: object, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss_B, *by_input = gradients(*inputs)  # type: ignore[operator]
+        ctx.save_for_backward(*by_input)
         ctx.mark_non_differentiable(loss_B)
-        return (importance_B * loss_B).mean(), loss_B
+        return (inputs[4] * loss_B).mean(), loss_B
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        state_BD, weight_ND, bias_N = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, *gradient: Tensor) -> tuple[Tensor | None, ...]:
+        by_input = ctx.saved_tensors  # type: ignore[attr-defined]
         by_loss = gradient[0]
-        return state_BD * by_loss, weight_ND * by_loss, bias_N * by_loss, None, None
+        if by_loss.device.type == "cuda" or float(by_loss) != 1.0:  # a pass over N×D that the usual case can spare
+            by_input = tuple(tensor * by_loss for tensor in by_input)
+        return None, *by_input, None, None
 
 
-def _buffer(like: Tensor, size: int) -> Tensor:
-    key = (like.device, like.dtype)
+def _float_gradients(
+    state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch = len(state_BD)
+    logits_BN = _buffer("float", state_BD, batch * len(weight_ND)).view(batch, len(weight_ND))
+    torch.addmm(bias_N, state_BD, weight_ND.t(), out=logits_BN)
+    chosen_B1 = target_B.unsqueeze(1)
+    chosen_logit_B = logits_BN.gather(1, chosen_B1).squeeze(1)
+    highest_B1 = logits_BN.amax(dim=1, keepdim=True)
+    weights_BN = logits_BN.sub_(highest_B1).exp_()
+    total_B1 = weights_BN.sum(dim=1, keepdim=True)
+    loss_B = total_B1.log().add_(highest_B1).squeeze(1) - chosen_logit_B
+    scale_B1 = importance_B.unsqueeze(1) / batch
+    gradient_BN = weights_BN.mul_(scale_B1 / total_B1)  # d loss / d logits: w (softmax − 1[a = target]) / B
+    gradient_BN.scatter_add_(1, chosen_B1, -scale_B1)
+    return loss_B, gradient_BN @ weight_ND, gradient_BN.t() @ state_BD, gradient_BN.sum(dim=0)
+
+
+def _mixed_gradients(
+    state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, width = state_BD.shape
+    n_items = len(weight_ND)
+    pairs = (width + 1) // 2
+    state_BD = state_BD.contiguous()
+    low_ND = _buffer("items", state_BD.bfloat16(), n_items * pairs * 2).view(n_items, pairs * 2)
+    low_ND[:, :width] = weight_ND
+    if width % 2:
+        low_ND[:, width] = 0
+    # e^(logit − logit of the target): no maximum is needed, as each row's sum holds e^0.
+    low_BD = low_ND[target_B, :width].float()
+    offset_B = (low_BD * state_BD.bfloat16().float()).sum(dim=1) + bias_N[target_B]
+    loss_B, state_gradient_BD = torch.empty(batch), torch.empty(batch, width)
+    gradient_ND, gradient_N = torch.empty(n_items, width), torch.empty(n_items)
+    rows = max(64, _WEIGHTS_AT_ONCE // n_items // 64 * 64)
+    for start in range(0, batch, rows):
+        part = slice(start, min(start + rows, batch))
+        count = part.stop - start
+        stride = -(-count // 64) * 64
+        weight_NB = _buffer("weights", low_ND, n_items * stride).view(n_items, stride)
+        packed = torch.empty(max(stride * pairs * 2, (-(-width // 64) * 64 + 1) * stride), dtype=torch.bfloat16)
+        total_B = torch.empty(count, dtype=torch.float64)
+        native.call(
+            "valuerec_softmax_weights", n_items, count, width, low_ND, pairs, bias_N, state_BD[part], offset_B[part],
+            packed, weight_NB, stride, total_B,
+        )  # fmt: skip
+        if not bool(total_B.isfinite().all()):  # a target e^88 times less likely than another item
+            return _float_gradients(state_BD, weight_ND, bias_N, target_B, importance_B)
+        loss_B[part] = total_B.log()
+        row_B = torch.arange(count)
+        own_B = weight_NB[target_B[part], row_B].double()
+        weight_NB[target_B[part], row_B] = (own_B - total_B).bfloat16()  # times 1 / total: softmax − 1[a = target]
+        scale_B = (importance_B[part] / batch / total_B).float()
+        native.call(
+            "valuerec_item_gradient", n_items, count, width, weight_NB, stride, scale_B, state_BD[part], packed,
+            gradient_ND, gradient_N, int(start > 0),
+        )  # fmt: skip
+        by_state_BD = torch.mm(weight_NB[:, :count].t(), low_ND[:, :width])
+        state_gradient_BD[part] = by_state_BD.float() * scale_B.unsqueeze(1)
+    return loss_B, state_gradient_BD, gradient_ND, gradient_N
+
+
+def _buffer(use: str, like: Tensor, size: int) -> Tensor:
+    key = (use, like.device, like.dtype)
     if key not in _buffers or _buffers[key].numel() < size:
         _buffers[key] = like.new_empty(size)
     return _buffers[key][:size]

@@ -9,6 +9,7 @@ from valuerec.backbones import Backbone, SASRec
 from valuerec.dataset import LONGEST_WINDOW, Rewards
 from valuerec.errors import UsageError
 from valuerec.methods import Method, Supervised
+from valuerec.ops import ENGINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class TrainConfig:
         log_every: steps between two lines of metrics.jsonl.
         seed: of weights, batch order, dropout and mixtures.
         device: auto, cpu or cuda.
+        engine: how the catalogue-sized work is done: auto, native, tiled or plain (`valuerec.ops.Engine`).
     """
 
     backbone: Backbone = field(default_factory=SASRec)
@@ -46,6 +48,7 @@ class TrainConfig:
     log_every: int = 50
     seed: int = 0
     device: str = "auto"
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("window", "batch_size", "epochs", "patience", "log_every"):
@@ -57,6 +60,7 @@ class TrainConfig:
         self._check("learning_rate", math.isfinite(self.learning_rate) and self.learning_rate > 0, "above 0")
         self._check("seed", 0 <= self.seed < 1 << 63, "in [0, 2^63)")
         self._check("device", self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+        self._check("engine", self.engine in ("auto", *ENGINES), f"auto, {', '.join(ENGINES)}")
 
     def _check(self, name: str, allowed: bool, what: str) -> None:
         if not allowed:

@@ -19,6 +19,7 @@ from valuerec.errors import ValuerecError
 from valuerec.evaluation import Metrics, metrics_of, ranks, selection_score
 from valuerec.methods import Batch, CriticMethod
 from valuerec.network import Network, Target
+from valuerec.ops import choose_engine
 from valuerec.training import checkpoint
 from valuerec.training.config import TrainConfig
 from valuerec.training.optimiser import Optimiser
@@ -30,7 +31,8 @@ from valuerec.training.run import Run
 def fresh_network(config: TrainConfig, dataset: Dataset, device: torch.device) -> Network:
     """The network that a run begins with: a function of the configuration, seed included."""
     torch.manual_seed(step_seed(config.seed, -1))
-    return Network(config.backbone, dataset.n_items, config.window, config.method.n_heads).to(device)
+    engine = choose_engine(config.engine, device)
+    return config.method.network(config.backbone, dataset.n_items, config.window, engine).to(device)
 
 
 class Trainer:

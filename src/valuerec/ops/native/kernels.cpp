@@ -1,0 +1,312 @@
+// What a step does with the whole catalogue, for processors with AVX-512 and bfloat16 products.
+//
+// All of it is one inner loop: the products of a few bfloat16 rows with 64 columns, kept in registers and used there.
+// The plain PyTorch forms beside each call (ops/cross_entropy.py, ops/maximum.py) are the reference.
+//
+// Shapes: B batch, N items, K heads, D state width; "depth" is the length of a product, padded to an even number.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+namespace {
+
+constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4;
+constexpr int64_t kTileItems = 512, kMostHeads = 64;
+
+using bf16 = uint16_t;
+
+inline bf16 rounded(float x) {
+  __m128bh y = _mm_cvtneps_pbh(_mm_set_ss(x));
+  return static_cast<bf16>(_mm_extract_epi16(reinterpret_cast<__m128i&>(y), 0));
+}
+
+// Columns as the products want them: [group of 64][depth / 2][64][2], zero where there is no column or no depth.
+// source(column, depth) gives a float.
+template <class Source>
+void pack(bf16* packed, int64_t columns, int64_t depth, Source source) {
+  const int64_t pairs = (depth + 1) / 2, groups = (columns + kColumns - 1) / kColumns;
+#pragma omp parallel for schedule(static)
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t p = 0; p < pairs; ++p)
+      for (int64_t c = 0; c < kColumns; ++c)
+        for (int64_t half = 0; half < 2; ++half) {
+          const int64_t column = g * kColumns + c, at = 2 * p + half;
+          const bool real = column < columns && at < depth;
+          packed[((g * pairs + p) * kColumns + c) * 2 + half] = real ? rounded(source(column, at)) : bf16{0};
+        }
+}
+
+// acc[i][v] += row i · column 16 v + lane, over `pairs` pairs of bfloat16; rows at rows[i], 64 packed columns.
+inline void products(__m512 (&acc)[kRows][kVectors], const bf16* const (&rows)[kRows], const bf16* columns,
+                     int64_t pairs) {
+  for (int64_t p = 0; p < pairs; ++p) {
+    __m512bh column[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + (p * kColumns + v * kLanes) * 2));
+    for (int i = 0; i < kRows; ++i) {
+      int32_t pair;
+      std::memcpy(&pair, rows[i] + 2 * p, 4);
+      const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+      for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
+    }
+  }
+}
+
+inline __mmask16 lanes_below(int64_t count) {
+  return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kLanes)) - 1);
+}
+
+// e^x to about one unit in the last place of float32; 0 below e^-87, infinity above e^88.
+inline __m512 exponential(__m512 x) {
+  const __m512 top = _mm512_set1_ps(88.3762626647949f);
+  const __mmask16 over = _mm512_cmp_ps_mask(x, top, _CMP_GT_OQ);
+  x = _mm512_max_ps(_mm512_set1_ps(-87.3f), x);  // in this order NaN stays NaN
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 8);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 y = _mm512_set1_ps(1.9875691500e-4f);
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.3981999507e-3f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(8.3334519073e-3f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(4.1665795894e-2f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.6666665459e-1f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.0000001201e-1f));
+  y = _mm512_fmadd_ps(y, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+  y = _mm512_scalef_ps(y, n);
+  return _mm512_mask_mov_ps(y, over, _mm512_set1_ps(std::numeric_limits<float>::infinity()));
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t valuerec_packed_size(int64_t columns, int64_t depth) {
+  return (columns + kColumns - 1) / kColumns * kColumns * ((depth + 1) / 2) * 2;
+}
+
+// weight_NB = e^(item · state + bias − offset) in bfloat16, and the sum over items of each state in float64.
+// item: bfloat16 rows [N][2 * pairs]; state: float [B][D]; packed: workspace of valuerec_packed_size(B, D).
+// weight has a row of `stride` >= B, rounded up to a multiple of 64 by the caller.
+void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const bf16* item, int64_t pairs, const float* bias,
+                              const float* state, const float* offset, bf16* packed, bf16* weight, int64_t stride,
+                              double* total) {
+  pack(packed, B, D, [&](int64_t b, int64_t d) { return state[b * D + d]; });
+  const int64_t groups = (B + kColumns - 1) / kColumns, tiles = (N + kTileItems - 1) / kTileItems;
+  std::vector<float> partial(tiles * groups * kColumns);
+#pragma omp parallel for schedule(static)
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t first = tile * kTileItems, last = std::min(N, first + kTileItems);
+    for (int64_t g = 0; g < groups; ++g) {
+      const bf16* columns = packed + g * pairs * kColumns * 2;
+      __m512 minus[kVectors], sum[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        const int64_t b = g * kColumns + v * kLanes;
+        minus[v] = _mm512_maskz_loadu_ps(lanes_below(B - b), offset + b);
+        sum[v] = _mm512_setzero_ps();
+      }
+      for (int64_t n = first; n < last; n += kRows) {
+        const bf16* rows[kRows];
+        __m512 acc[kRows][kVectors];
+        for (int i = 0; i < kRows; ++i) {
+          const int64_t at = std::min(n + i, last - 1);
+          rows[i] = item + at * pairs * 2;
+          for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_sub_ps(_mm512_set1_ps(bias[at]), minus[v]);
+        }
+        products(acc, rows, columns, pairs);
+        const int real = static_cast<int>(std::min<int64_t>(kRows, last - n));
+        for (int i = 0; i < real; ++i)
+          for (int v = 0; v < kVectors; ++v) {
+            const __m512 y = exponential(acc[i][v]);
+            sum[v] = _mm512_add_ps(sum[v], y);
+            const __m256bh low = _mm512_cvtneps_pbh(y);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(weight + (n + i) * stride + g * kColumns + v * kLanes),
+                                reinterpret_cast<const __m256i&>(low));
+          }
+      }
+      for (int v = 0; v < kVectors; ++v)
+        _mm512_storeu_ps(partial.data() + (tile * groups + g) * kColumns + v * kLanes, sum[v]);
+    }
+  }
+  for (int64_t b = 0; b < B; ++b) {
+    total[b] = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) total[b] += partial[tile * groups * kColumns + b];
+  }
+}
+
+// gradient_ND (+)= Σ_b weight_NB scale_B state_BD and bias_gradient_N (+)= Σ_b weight_NB scale_B.
+// packed: workspace of valuerec_packed_size(D, stride) + stride; stride is a multiple of 64, weight beyond B is ignored.
+void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight, int64_t stride, const float* scale,
+                            const float* state, bf16* packed, float* gradient, float* bias_gradient, int64_t add) {
+  const int64_t pairs = stride / 2, groups = (D + kColumns - 1) / kColumns;
+  pack(packed, D, stride, [&](int64_t d, int64_t b) { return b < B ? state[b * D + d] * scale[b] : 0.0f; });
+  bf16* scales = packed + groups * pairs * kColumns * 2;
+  for (int64_t b = 0; b < stride; ++b) scales[b] = b < B ? rounded(scale[b]) : bf16{0};
+#pragma omp parallel for schedule(static)
+  for (int64_t quad = 0; quad < (N + kRows - 1) / kRows; ++quad) {
+    const int64_t n = quad * kRows;
+    const int real = static_cast<int>(std::min<int64_t>(kRows, N - n));
+    const bf16* rows[kRows];
+    for (int i = 0; i < kRows; ++i) rows[i] = weight + std::min(n + i, N - 1) * stride;
+    for (int64_t g = 0; g < groups; ++g) {
+      __m512 acc[kRows][kVectors];
+      for (int i = 0; i < kRows; ++i)
+        for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_setzero_ps();
+      products(acc, rows, packed + g * pairs * kColumns * 2, pairs);
+      for (int i = 0; i < real; ++i)
+        for (int v = 0; v < kVectors; ++v) {
+          const int64_t d = g * kColumns + v * kLanes;
+          const __mmask16 mask = lanes_below(D - d);
+          float* out = gradient + (n + i) * D + d;
+          const __m512 before = add ? _mm512_maskz_loadu_ps(mask, out) : _mm512_setzero_ps();
+          _mm512_mask_storeu_ps(out, mask, _mm512_add_ps(before, acc[i][v]));
+        }
+    }
+    for (int i = 0; i < real; ++i) {
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t b = 0; b < stride; b += 2 * kLanes)
+        sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_loadu_si512(rows[i] + b)),
+                               reinterpret_cast<__m512bh>(_mm512_loadu_si512(scales + b)));
+      bias_gradient[n + i] = _mm512_reduce_add_ps(sum) + (add ? bias_gradient[n + i] : 0.0f);
+    }
+  }
+}
+
+// The exact best penalised value of each state over all items, by branch and bound with the spread sketch.
+//
+// An item is scored by its K heads in float32 only if its sketch can't rule out that it reaches the best value found.
+// See ops/sketch.py for the bound. Arguments:
+//   rows       bfloat16 [N][4][2 * pairs]: mean head and three contrasts of each item; rows_bias float [N][4]
+//   slack      float [N][4]: how far each of these products may be off, in units of length[b]
+//   slope      float [N][3]: what each contrast adds to the mixture; rest float [N]: c, the mixture's share of the
+//              residual; residual float [N]: P, the residual's norm, in units of length[b]
+//   heads      float [N][K][D], heads_bias float [N][K]; mixture float [K]
+//   form       0: mixture / (1 + penalty spread); 1: mixture − penalty spread
+//   length     float [B]: a bound on the norm of (state, 1)
+//   most       items a state may cost; beyond it the state is given up (item −1)
+// Out: value float [B], item int64 [B], scored int64 [B].
+void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows, int64_t pairs, const float* rows_bias,
+                   const float* slack, const float* slope, const float* rest, const float* residual,
+                   const float* heads, const float* heads_bias, const float* mixture, int64_t form, float penalty,
+                   const float* state, const float* length, int64_t most, bf16* packed, int64_t parts,
+                   float* value, int64_t* item, int64_t* scored) {
+  pack(packed, B, D, [&](int64_t b, int64_t d) { return state[b * D + d]; });
+  const int64_t groups = (B + kColumns - 1) / kColumns;
+  struct Best {
+    float value = -std::numeric_limits<float>::infinity();
+    int64_t item = -1, scored = 0;
+  };
+  std::vector<Best> found(parts * B);
+  const auto exact = [&](int64_t n, int64_t b) {
+    float q[kMostHeads], mean = 0, mixed = 0, square = 0;
+    for (int64_t k = 0; k < K; ++k) {
+      const float* head = heads + (n * K + k) * D;
+      const float* own = state + b * D;
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t d = 0; d < D; d += kLanes) {
+        const __mmask16 mask = lanes_below(D - d);
+        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, head + d), _mm512_maskz_loadu_ps(mask, own + d), sum);
+      }
+      q[k] = _mm512_reduce_add_ps(sum) + heads_bias[n * K + k];
+      mean += q[k];
+      mixed += mixture[k] * q[k];
+    }
+    mean /= static_cast<float>(K);
+    for (int64_t k = 0; k < K; ++k) square += (q[k] - mean) * (q[k] - mean);
+    const float spread = std::sqrt(square / static_cast<float>(K));
+    return form == 0 ? mixed / (1 + penalty * spread) : mixed - penalty * spread;
+  };
+#pragma omp parallel for schedule(dynamic, 1) collapse(2)
+  for (int64_t part = 0; part < parts; ++part)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = g * kColumns, columns = std::min<int64_t>(kColumns, B - begin);
+      Best* best = found.data() + part * B + begin;
+      // The test, for one state: x = (A + slack) scale − shift, y = c scale; scale 0 and shift 1 rule everything out.
+      alignas(64) float scale[kColumns], shift[kColumns], norm[kColumns];
+      const auto settle = [&](int64_t c) {
+        const float v = best[c].value;
+        if (best[c].scored > most) {
+          scale[c] = 0, shift[c] = std::numeric_limits<float>::infinity();
+        } else if (form == 1) {
+          scale[c] = 1, shift[c] = v - 4e-6f * std::fabs(v);
+        } else if (v > 1e-30f) {
+          scale[c] = (1 + 4e-6f) / v, shift[c] = 1;
+        } else {  // the penalty raises negative values: nothing can be ruled out yet
+          scale[c] = 0, shift[c] = -std::numeric_limits<float>::infinity();
+        }
+      };
+      const auto attempt = [&](int64_t n, int64_t c) {
+        const float v = exact(n, begin + c);
+        Best& own = best[c];
+        ++own.scored;
+        if (v > own.value || (v == own.value && n < own.item)) own.value = v, own.item = n;
+        settle(c);
+      };
+      for (int64_t c = 0; c < kColumns; ++c) {
+        norm[c] = c < columns ? length[begin + c] : 0.0f;
+        scale[c] = 0, shift[c] = std::numeric_limits<float>::infinity();
+        if (c < columns) settle(c);
+      }
+      const __m512 zero = _mm512_setzero_ps(), lambda = _mm512_set1_ps(penalty);
+      const __m512 lambda2 = _mm512_mul_ps(lambda, lambda);
+      const int64_t first = N * part / parts, last = N * (part + 1) / parts;
+      for (int64_t n = first; n < last; ++n) {
+        const bf16* own[kRows];
+        __m512 acc[kRows][kVectors];
+        for (int i = 0; i < kRows; ++i) {
+          own[i] = rows + (n * kRows + i) * pairs * 2;
+          for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_set1_ps(rows_bias[n * kRows + i]);
+        }
+        products(acc, own, packed + g * pairs * kColumns * 2, pairs);
+        const float* bend = slope + n * (kRows - 1);
+        float total_slack = slack[n * kRows];
+        for (int i = 1; i < kRows; ++i) total_slack += std::fabs(bend[i - 1]) * slack[n * kRows + i];
+        for (int v = 0; v < kVectors; ++v) {
+          const __m512 h = _mm512_load_ps(norm + v * kLanes), s = _mm512_load_ps(scale + v * kLanes);
+          __m512 a = _mm512_fmadd_ps(_mm512_set1_ps(total_slack), h, acc[0][v]);
+          for (int i = 1; i < kRows; ++i) a = _mm512_fmadd_ps(_mm512_set1_ps(bend[i - 1]), acc[i][v], a);
+          const __m512 x = _mm512_fmsub_ps(a, s, _mm512_load_ps(shift + v * kLanes));
+          const __m512 y = _mm512_mul_ps(_mm512_set1_ps(rest[n]), s);
+          const __m512 p = _mm512_mul_ps(_mm512_set1_ps(residual[n]), h);
+          const __m512 z = _mm512_fmadd_ps(y, p, x);
+          __mmask16 open = _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ);  // without any penalty
+          if (!open) continue;
+          __m512 l2 = zero;
+          for (int i = 1; i < kRows; ++i) {
+            const __m512 sure = _mm512_max_ps(
+                _mm512_fnmadd_ps(_mm512_set1_ps(slack[n * kRows + i]), h, _mm512_abs_ps(acc[i][v])), zero);
+            l2 = _mm512_fmadd_ps(sure, sure, l2);
+          }
+          // y < λ: best at ρ* = l y / √(λ² − y²); else increasing in ρ, best at P.
+          const __mmask16 flat = _mm512_cmp_ps_mask(y, lambda, _CMP_LT_OQ);
+          const __m512 at_best = _mm512_mul_ps(l2, _mm512_fnmadd_ps(y, y, lambda2));
+          const __m512 at_end = _mm512_mul_ps(lambda2, _mm512_fmadd_ps(p, p, l2));
+          const __m512 need = _mm512_mask_mov_ps(at_end, flat, at_best), have = _mm512_mask_mov_ps(z, flat, x);
+          open &= _mm512_cmp_ps_mask(have, zero, _CMP_GE_OQ) &
+                  _mm512_cmp_ps_mask(_mm512_mul_ps(have, have), _mm512_mul_ps(need, _mm512_set1_ps(1 - 4e-6f)),
+                                     _CMP_GE_OQ);
+          while (open) {
+            const int64_t c = v * kLanes + __builtin_ctz(open);
+            open = static_cast<__mmask16>(open & (open - 1));
+            if (c < columns && best[c].scored <= most) attempt(n, c);
+          }
+        }
+      }
+    }
+  for (int64_t b = 0; b < B; ++b) {
+    Best best;
+    bool given_up = false;
+    for (int64_t part = 0; part < parts; ++part) {
+      const Best& own = found[part * B + b];
+      given_up |= own.scored > most;
+      best.scored += own.scored;
+      if (own.item >= 0 && (own.value > best.value || (own.value == best.value && own.item < best.item)))
+        best.value = own.value, best.item = own.item;
+    }
+    value[b] = best.value, item[b] = given_up ? -1 : best.item, scored[b] = best.scored;
+  }
+}
+}

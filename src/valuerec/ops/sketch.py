@@ -1,0 +1,96 @@
+"""The spread sketch: what can be said of an item's K heads from four products instead of K.
+
+W_a is the K×(D+1) matrix of the heads of item a (the bias as one more column), C_a = W_a less its mean row, u_1..u_3
+orthonormal in R^K and orthogonal to (1, …, 1): *contrasts* between the heads, best the left singular vectors of C_a.
+With the mean row w̄, g_j = u_jᵀ C_a / √K and t_j = g_j·h, exactly, for a state h (with a 1 for the bias):
+
+    SD²     = Σ_j t_j² + ρ²,           0 ≤ ρ ≤ P ‖h‖,   P = s_4(C_a) / √K
+    Σ α_k Q_k ≤ A + c ρ,               A = w̄·h + √K Σ_j (α·u_j) t_j,   c = √K ‖α − 1/K − Σ_j (α·u_j) u_j‖
+
+An item can reach a value V > 0 under p-mul only if A + cρ ≥ V (1 + λ √(Σ t_j² + ρ²)) for some ρ in [0, P‖h‖]. With
+x = A/V − 1 and y = c/V (p-sub: x = A − V, y = c, any V) that is x + yρ ≥ λ √(l² + ρ²), and
+- for y < λ the left less the right is greatest at ρ* = l y / √(λ² − y²): the test is x ≥ 0 and x² ≥ l² (λ² − y²);
+- for y ≥ λ it rises with ρ: the test is at ρ = P‖h‖.
+Products are in bfloat16; each row carries a bound on their error, in units of ‖(h, 1)‖, which is added to A and taken
+from |t_j|. So whatever is ruled out is ruled out for certain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+CONTRASTS = 3
+_HALF_ULP = 2.0**-8  # of bfloat16, relative
+_BLOCK = 8192
+
+
+class Sketch:
+    """The sketches of all items of an ensemble.
+
+    Args:
+        weight_NKD: the heads' weights.
+        bias_NK: their biases.
+    """
+
+    def __init__(self, weight_NKD: Tensor, bias_NK: Tensor) -> None:
+        n_items, n_heads, width = weight_NKD.shape
+        padded = width + width % 2
+        self.row_N4D = torch.zeros(n_items, 1 + CONTRASTS, padded, dtype=torch.bfloat16)
+        self.bias_N4 = torch.zeros(n_items, 1 + CONTRASTS)
+        self.slack_N4 = torch.zeros(n_items, 1 + CONTRASTS)
+        self.residual_N = torch.zeros(n_items)
+        self.contrast_N3K = torch.zeros(n_items, CONTRASTS, n_heads)
+        for start in range(0, n_items, _BLOCK):
+            self.update(weight_NKD, bias_NK, torch.arange(start, min(start + _BLOCK, n_items)))
+
+    def update(self, weight_NKD: Tensor, bias_NK: Tensor, items: Tensor) -> None:
+        """Sketch some items anew."""
+        for start in range(0, len(items), _BLOCK):
+            block = items[start : start + _BLOCK]
+            self._update(weight_NKD[block], bias_NK[block], block)
+
+    def _update(self, weight_TKD: Tensor, bias_TK: Tensor, items_T: Tensor) -> None:
+        n_heads, width = weight_TKD.shape[1:]
+        whole_TKD = torch.cat([weight_TKD, bias_TK.unsqueeze(2)], dim=2)
+        mean_T1D = whole_TKD.mean(dim=1, keepdim=True)
+        centred_TKD = whole_TKD - mean_T1D
+        basis_JK = _contrast_basis(n_heads)
+        inner_TJD = torch.matmul(basis_JK, centred_TKD)
+        square_TJ, vector_TJJ = torch.linalg.eigh(inner_TJD @ inner_TJD.transpose(1, 2))  # ascending
+        used = min(CONTRASTS, n_heads - 1)
+        own_TuK = vector_TJJ[:, :, n_heads - 1 - used :].transpose(1, 2) @ basis_JK
+        self.contrast_N3K[items_T, :used] = own_TuK
+        rows_T4D = torch.zeros(len(items_T), 1 + CONTRASTS, width + 1)
+        rows_T4D[:, :1] = mean_T1D
+        rows_T4D[:, 1 : 1 + used] = own_TuK @ centred_TKD / math.sqrt(n_heads)
+        if n_heads - 1 > used:  # eigh is off by some rounding errors of the largest
+            left_T = square_TJ[:, n_heads - 2 - used].clamp(min=0) + 3e-5 * square_TJ[:, -1].clamp(min=0)
+            self.residual_N[items_T] = (left_T / n_heads).sqrt()
+        low_T4D = rows_T4D[:, :, :width].bfloat16()
+        self.row_N4D[items_T, :, :width] = low_T4D
+        self.bias_N4[items_T] = rows_T4D[:, :, width]
+        norm_T4 = low_T4D.float().norm(dim=2)
+        rounding_T4 = (low_T4D.float() - rows_T4D[:, :, :width]).norm(dim=2)
+        accumulation = 1e-7 * width
+        self.slack_N4[items_T] = 1.001 * (rounding_T4 + _HALF_ULP * norm_T4) + accumulation * (
+            norm_T4 + rows_T4D[:, :, width].abs()
+        )
+
+    def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """What the mixture α makes of each item: the contrasts' slopes √K (α·u_j), N×3, and c, N."""
+        n_heads = len(mixture_K)
+        along_N3 = self.contrast_N3K @ mixture_K
+        apart = (mixture_K - 1 / n_heads).square().sum()
+        rest_N = (apart - along_N3.square().sum(dim=1)).clamp_(min=0).add_(4e-7 * apart).sqrt_()
+        return along_N3.mul_(math.sqrt(n_heads)), rest_N.mul_(math.sqrt(n_heads))
+
+
+def _contrast_basis(n_heads: int) -> Tensor:
+    """Orthonormal rows, all orthogonal to (1, …, 1): Helmert's, (K−1)×K."""
+    basis = torch.ones(n_heads - 1, n_heads).tril()
+    row = torch.arange(n_heads - 1)
+    basis[row, row + 1] = -(row + 1.0)
+    return basis / basis.square().sum(dim=1, keepdim=True).sqrt()
