@@ -4,8 +4,8 @@
 
 Variants of SASRec-VPQ, all of equal steps: `ours`; `tiled` (float32 products, every item scored, no kernels);
 `dense adam` (PyTorch's Adam over all weights, tables included); `sparse adam` (PyTorch's SparseAdam on tables); and
-`factored` (K maps onto one table of items in place of full heads, which is another model). For each: test metrics of the
-last weights, and the spread SD and the weight W of the logged actions on validation. Cells that
+`factored` (K maps onto one table of items in place of full heads, which is another model). For each: test metrics of
+the best weights on validation, and the spread SD and the weight W of the logged actions there. Cells that
 results/NAME/equivalence.json holds already are not run again.
 """
 

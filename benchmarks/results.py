@@ -96,8 +96,32 @@ def every_cell(cells: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def step_tables(rows: list[dict[str, Any]]) -> list[str]:
+    """A table for each file that `benchmarks/step.py --save` wrote: seconds (GB) a kind of step, and the ratios."""
+    kinds = [name.removesuffix("_peak_gb") for name in rows[0] if name.endswith("_peak_gb")]
+    ratios = [name for name in rows[0] if "_over_" in name]
+    head = [*kinds, *(name.replace("_over_", " / ") for name in ratios)]
+    lines = ["| items | weights | " + " | ".join(head) + " |", "|---" * (2 + len(head)) + "|"]
+    for row in rows:
+        for weights, figures in ((row["weights"], row), ("fresh", row.get("fresh"))):
+            if figures is not None:
+                cells = [step_cell(figures, kind) for kind in kinds]
+                cells += ["–" if figures[name] is None else f"{figures[name]:.2f}" for name in ratios]
+                lines.append(f"| {row['items']:,} | {weights} | " + " | ".join(cells) + " |")
+    where = f"{rows[0]['device']}, {rows[0]['threads']} threads, engine {rows[0]['engine']}, commit {rows[0]['commit']}"
+    return [f"Median seconds a step (peak GB); {where}:", "", *lines, ""]
+
+
+def step_cell(figures: dict[str, Any], kind: str) -> str:
+    """Seconds and gigabytes, or what it would have needed."""
+    if figures[f"{kind}_s"] is None:
+        needs = figures.get(f"{kind}_needs_gb")
+        return "does not fit" + ("" if needs is None else f" ({needs:.0f} GB)")
+    return f"{figures[f'{kind}_s']:.4f} ({figures[f'{kind}_peak_gb']:.2f})"
+
+
 def render() -> str:
-    """RESULTS.md: prose from results/*.md, figures from results/*/table1.json."""
+    """RESULTS.md: prose from results/*.md, figures from results/*/table1.json and results/speed/step*.json."""
     lines = [(RESULTS / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
     for path in sorted(RESULTS.glob("*/table1.json")):
         cells = read_json(path)
@@ -108,6 +132,8 @@ def render() -> str:
             lines += [note.read_text(encoding="utf-8").rstrip(), ""]
         lines += ["<details><summary>Every run, test</summary>", "", *every_cell(cells), "", "</details>", ""]
     lines += [(RESULTS / "speed.md").read_text(encoding="utf-8").rstrip(), ""]
+    for path in sorted((RESULTS / "speed").glob("step*.json")):
+        lines += [f"### A training step ({path.stem})", "", *step_tables(read_json(path))]
     return "\n".join(lines)
 
 

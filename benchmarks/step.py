@@ -1,92 +1,176 @@
-"""One training step, fresh weights: seconds, peak memory, and what the fast parts save over the plain ones.
+"""Seconds and memory of one training step: the released step's port, the textbook step, and every method of ours.
 
-    python benchmarks/step.py [--items 26702 ...] [--steps 20] [--json]
+    python benchmarks/step.py [--items 26702 ... | --all | --data DATASET] [--json] [--plot FILE.png] [--save FILE]
 
-Each measurement runs in a process of its own, in turn: supervised, VPQ, and VPQ with the plain references in place of
-the tiled maximum and the fused cross-entropy. SASRec, B 256, D 64, K 15, random histories.
+SASRec, B 256, D 64, L 10, K 15. For each catalogue size a made-up log is written (made_up_log.py; `--data` takes a
+real dataset instead), then each kind is measured in a process of its own, in turn (measure_step.py):
+
+    port, port_lean            the released two-network VPQ step in plain PyTorch, and without what it need not compute
+    textbook, textbook_fused   dense cross-entropy and dense Adam, PyTorch's default and its fused one
+    supervised, vpq, ...       ours, through Trainer: supervised and every method with several heads
+
+Ours are timed with fresh weights and with trained ones, after `--warm` real steps; the cost of the others does not
+depend on the weights. `--json` prints one object a catalogue size, a line each: the figures with trained weights, and
+under `fresh` those with fresh ones. NAME_s is the median, NAME_mean_s the mean (one step in a hundred copies the
+target), NAME_peak_gb the process's peak memory. What does not fit is null and its need in NAME_needs_gb.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-import resource
-import statistics
+import os
 import subprocess
 import sys
-import time
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from valuerec import ops
-from valuerec.backbones import SASRec
-from valuerec.methods import VPQ, Batch, Supervised
-from valuerec.methods import base as methods_base
-from valuerec.network import Network, Target
-from valuerec.training.optimiser import Optimiser
+from valuerec.dataset import Dataset
+from valuerec.folders import write_json
+from valuerec.methods import METHODS
+from valuerec.training.run import commit
 
-BATCH, WINDOW = 256, 10
-KINDS = ("supervised", "vpq", "vpq plain")
-
-
-def measure(kind: str, items: int, steps: int) -> dict[str, Any]:
-    """Median seconds of a step and the peak memory of this process."""
-    method = Supervised() if kind == "supervised" else VPQ()
-    if kind == "vpq plain":
-        ops.maximum, ops.weighted_cross_entropy = ops.plain_maximum, ops.plain_weighted_cross_entropy
-        assert methods_base.ops is ops
-    torch.manual_seed(0)
-    network = Network(SASRec(), items, WINDOW, method.n_heads)
-    target = Target(network) if method.n_heads else None
-    optimiser = Optimiser(network, 0.005)
-    seconds = []
-    for _ in range(steps + 3):
-        batch = random_batch(items)
-        start = time.perf_counter()
-        optimiser.step(method.losses(network, target, batch).total)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    return {"kind": kind, "items": items, "seconds": statistics.median(seconds[3:]), "peak_gb": peak}
+HERE = Path(__file__).parent
+SIZES = [11_811, 26_702, 70_852]
+LARGEST = 1_000_000
+PLAIN = ["port", "port_lean", "textbook", "textbook_fused"]
+RATIOS = {
+    "vpq_over_textbook": ("vpq", "textbook"),
+    "vpq_over_textbook_fused": ("vpq", "textbook_fused"),
+    "port_over_vpq": ("port", "vpq"),
+    "port_lean_over_vpq": ("port_lean", "vpq"),
+    "supervised_over_textbook": ("supervised", "textbook"),
+    "supervised_over_textbook_fused": ("supervised", "textbook_fused"),
+    "vpq_over_supervised": ("vpq", "supervised"),
+}
 
 
-def random_batch(items: int) -> Batch:
-    """Full histories of random items."""
-    state_BL, next_state_BL = (torch.randint(0, items, (BATCH, WINDOW), dtype=torch.int32) for _ in range(2))
-    length_B = torch.full((BATCH,), WINDOW, dtype=torch.int32)
-    action_B = torch.randint(0, items, (BATCH,))
-    done_B = torch.rand(BATCH) < 0.2
-    return Batch(state_BL, length_B, action_B, torch.full((BATCH,), 0.2), next_state_BL, length_B, done_B)
+def our_kinds() -> list[str]:
+    """Supervised, VPQ and every other method with several heads."""
+    ensembles = [name for name, method in METHODS.items() if method().n_heads > 1]
+    return list(dict.fromkeys(["supervised", "vpq", *ensembles]))
+
+
+def measure_size(data: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Every kind on one dataset: the JSON object of its size."""
+    items = Dataset(data).n_items
+    warm = options.warm if options.warm is not None else 2000 if items < LARGEST else 500
+    told: dict[str, dict[str, Any]] = {}
+    for kind in [*PLAIN, *our_kinds()]:
+        console.print(f"{items:,} items: {kind}", highlight=False)
+        told[kind] = measure(kind, data, *effort(kind, options, warm), options)
+    general = next(answer for answer in told.values() if "threads" in answer)
+    row: dict[str, Any] = {"items": items, "weights": "trained" if warm else "fresh", "warm_steps": warm}
+    row |= figures(told, row["weights"])
+    if warm:
+        row["fresh"] = figures(told, "fresh")
+    row |= {name: general[name] for name in ("threads", "device", "torch")} | {"commit": commit()}
+    row["engine"] = told["vpq"].get("engine")
+    row["log"] = {kind: answer["log"] for kind, answer in told.items() if "log" in answer}
+    row["data"] = str(options.data) if options.data else "made up"
+    return row
+
+
+def effort(kind: str, options: argparse.Namespace, warm: int) -> tuple[int, int]:
+    """How many steps to time, and how many to make before the weights count as trained (0: fresh only)."""
+    if kind.startswith("port"):
+        return options.port_steps, 0
+    return (min(options.steps, 30), 0) if kind in PLAIN else (options.steps, warm)
+
+
+def measure(kind: str, data: Path, steps: int, warm: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One kind in a process of its own."""
+    command = [sys.executable, str(HERE / "measure_step.py"), kind, str(data)]
+    command += ["--steps", str(steps), "--warm", str(warm), "--device", options.device]
+    if options.engine:
+        command += ["--engine", options.engine]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == -9:
+        return {"killed": "out of memory"}
+    if done.returncode:
+        sys.exit(f"measuring {kind} failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def figures(told: dict[str, dict[str, Any]], weights: str) -> dict[str, Any]:
+    """NAME_s, NAME_mean_s and NAME_peak_gb of every kind, and the ratios, for weights fresh or trained."""
+    values: dict[str, Any] = {}
+    for kind, answer in told.items():
+        own = answer.get(weights) or answer.get("fresh") or {}
+        values |= {f"{kind}_{name}": own.get(name) for name in ("s", "mean_s", "peak_gb")}
+        if "needs_gb" in answer:
+            values[f"{kind}_needs_gb"] = answer["needs_gb"]
+    for name, (above, below) in RATIOS.items():
+        seconds = values[f"{above}_s"], values[f"{below}_s"]
+        values[name] = seconds[0] / seconds[1] if all(seconds) else None
+    return values
+
+
+def table(row: dict[str, Any]) -> Table:
+    """A size's figures for a person to read."""
+    fresh = row.get("fresh", row)
+    kinds = [name.removesuffix("_peak_gb") for name in row if name.endswith("_peak_gb")]
+    title = f"{row['items']:,} items, {row['threads']} threads, {row['device']}, commit {row['commit']}"
+    shown = Table("step", "fresh s", f"{row['weights']} s", "mean s", "peak GB", title=title)
+    for kind in kinds:
+        needs = row.get(f"{kind}_needs_gb")
+        if row[f"{kind}_s"] is None:
+            need = "" if needs is None else f": needs {needs:.0f} GB"
+            shown.add_row(kind, f"does not fit{need}", "", "", "")
+            continue
+        seconds = (fresh[f"{kind}_s"], row[f"{kind}_s"], row[f"{kind}_mean_s"])
+        shown.add_row(kind, *(f"{value:.4f}" for value in seconds), f"{row[f'{kind}_peak_gb']:.2f}")
+    shown.add_section()
+    for name in RATIOS:
+        values = (fresh[name], row[name])
+        shown.add_row(name.replace("_over_", " / "), *("–" if value is None else f"{value:.2f}" for value in values))
+    return shown
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, nargs="+", default=[11_811, 26_702])
-    parser.add_argument("--steps", type=int, default=20)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--items", type=int, nargs="+", default=SIZES, help="catalogue sizes")
+    sizes.add_argument("--all", action="store_true", help=f"these and {LARGEST:,} items")
+    sizes.add_argument("--data", type=Path, help="a dataset that `valuerec prepare` made")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps of ours; the textbook at most 30")
+    parser.add_argument("--port-steps", type=int, default=5, help="timed steps of the port")
+    parser.add_argument("--warm", type=int, help="steps that make weights trained (2000, or 500 at a million items)")
+    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--engine", help="of ours; by default what training chooses")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=KINDS, help="measure one in this process (used by the above)")
+    parser.add_argument("--save", type=Path, help="write the JSON there as well")
+    parser.add_argument("--plot", type=Path, help="draw the figures there")
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measure(options.only, options.items[0], options.steps)))
-        return
+    progress = Console(stderr=True)
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install 'valuerec[report]'")
+    if os.getloadavg()[0] > 0.5:
+        progress.print(f"Others use this machine (load {os.getloadavg()[0]:.1f}): these figures will say little.")
     rows = []
-    for items in options.items:
-        for kind in KINDS:
-            command = [sys.executable, __file__, "--only", kind, "--items", str(items), "--steps", str(options.steps)]
-            rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("items", "step", "median s", "peak GB", "× supervised", title=f"{torch.get_num_threads()} threads")
-    base = {row["items"]: row["seconds"] for row in rows if row["kind"] == "supervised"}
-    for row in rows:
-        ratio = row["seconds"] / base[row["items"]]
-        table.add_row(
-            f"{row['items']:,}", row["kind"], f"{row['seconds']:.4f}", f"{row['peak_gb']:.2f}", f"{ratio:.1f}"
-        )
-    Console().print(table)
+    for items in [None] if options.data else [*SIZES, LARGEST] if options.all else options.items:
+        with tempfile.TemporaryDirectory(prefix="valuerec-step-") as folder:
+            data = options.data or Path(folder)
+            if items is not None:
+                subprocess.run([sys.executable, str(HERE / "made_up_log.py"), str(items), folder], check=True)
+            rows.append(measure_size(data, options, progress))
+        if options.json:
+            print(json.dumps(rows[-1]), flush=True)
+        else:
+            Console().print(table(rows[-1]))
+        if options.save:
+            options.save.parent.mkdir(parents=True, exist_ok=True)
+            write_json(options.save, rows)
+    if options.plot:
+        from plot_step import plot
+
+        plot(rows, options.plot)
 
 
 if __name__ == "__main__":

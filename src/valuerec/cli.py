@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import FrameType
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from valuerec import __version__
 from valuerec.errors import UsageError, ValuerecError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = App(
     name="valuerec",
@@ -32,8 +32,9 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON fo
 
 @app.command(
     help_epilogue="Example: valuerec prepare clicks.dat buys.dat --format yoochoose --out data/shop\n"
-    "Example: valuerec prepare log.csv --format events --columns session=visitor,item=sku,time=at,event=what "
-    "--events view=click,order=purchase,search=ignore --out data/shop"
+    "Example: valuerec prepare log.csv --format events --out data/shop \\\n"
+    "    --columns session=visitor,item=sku,time=at,event=what \\\n"
+    "    --events view=click,order=purchase,search=ignore"
 )
 def prepare(
     sources: list[Path],
@@ -112,14 +113,11 @@ def prepare(
     if json:
         _print_json(dataset.manifest)
         return
-    console = _console()
-    console.print(account_table(dataset.manifest))
-    console.print(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN", soft_wrap=True)
+    _say(account_table(dataset.manifest))
+    _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
 
 
-@app.command(
-    help_epilogue="Example: valuerec train data/shop --backbone sasrec --method vpq --penalty 20 --out runs/vpq"
-)
+@app.command(help_epilogue="Example: valuerec train data/shop --method vpq --penalty 20 --out runs/vpq")
 def train(
     dataset: Path,
     /,
@@ -237,11 +235,10 @@ def train(
         _print_json(metrics)
         return
     _print_metrics({"test": metrics["test"], "validation": metrics["validation"]}, f"{backbone}, {method}")
-    console = _console()
-    console.print(
+    _say(
         f"{metrics['status'].capitalize()} after {metrics['steps']} steps, {metrics['seconds']:.0f} s; weights of step "
-        f"{metrics['selection']['step']}. Run written to {out}.",
-        soft_wrap=True,
+        f"{metrics['selection']['step']}. Run written to {out}. Next: valuerec recommend {out} --sessions FILE "
+        "--out FILE"
     )
 
 
@@ -278,7 +275,7 @@ def evaluate(
         _print_metrics({split: metrics}, str(run))
 
 
-@app.command(help_epilogue="Example: valuerec recommend runs/vpq --sessions live.jsonl --k 20 --out answers.jsonl")
+@app.command(help_epilogue="Example: valuerec recommend runs/vpq --sessions live.jsonl --k 20 --out top.csv")
 def recommend(
     run: Path,
     /,
@@ -311,11 +308,10 @@ def recommend(
     if json:
         _print_json(done._asdict())
         return
-    _console().print(
-        f"{done.recommendations} recommendations for {done.sessions} sessions written to {out}; "
-        f"{done.unknown_items} unknown items passed over, {done.sessions_without_known_items} sessions without a "
-        "known item answered like an empty one.",
-        soft_wrap=True,
+    _say(
+        f"{done.recommendations} recommendations for {done.sessions} sessions written to {out}. Unknown items passed "
+        f"over: {done.unknown_items}. Sessions without a known item, answered like an empty one: "
+        f"{done.sessions_without_known_items}."
     )
 
 
@@ -344,19 +340,18 @@ def info(path: Path, /, *, json: Json = False) -> None:
 @app.command(help_epilogue="Example: valuerec methods --json")
 def methods(*, json: Json = False) -> None:
     """List the methods, their sources and their options."""
-    from rich.table import Table
-
     from valuerec.methods import list_methods
+    from valuerec.printing import whole_table
 
     known = list_methods()
     if json:
         _print_json(known)
         return
-    table = Table("method", "what it is", "source", "options and defaults")
+    table = whole_table("method", "what it is", "source", "options and defaults")
     for entry in known:
-        options = ", ".join(f"{name}={value}" for name, value in entry["options"].items()) or "none"
-        table.add_row(entry["name"], entry["summary"], entry["source"], options)
-    _console().print(table)
+        options = "\n".join(f"{name}={value}" for name, value in entry["options"].items()) or "none"
+        table.add_row(entry["name"], entry["summary"], entry["source"], options, end_section=True)
+    _say(table)
 
 
 @app.command(help_epilogue="Example: valuerec demo --out demo")
@@ -379,7 +374,16 @@ def demo(*, out: Path = Path("demo"), sessions: int = 30_000, seed: int = 0) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: exit code 0, 1 (failed), 2 (bad usage) or 130 (interrupted), never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that can't show λ shows ?
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Being asked to end is like Ctrl-C: half-written folders vanish."""
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
@@ -387,7 +391,8 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail(" ".join(str(error).split()) + " See valuerec --help.", UsageError.exit_code)
+        command = f"valuerec {arguments[0]}" if arguments and arguments[0] in app else "valuerec"
+        return _fail(f"{' '.join(str(error).split())} See {command} --help.", UsageError.exit_code)
     except ValuerecError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt as interrupt:
@@ -437,21 +442,27 @@ def _configured(what: str, name: str, kind: Callable[..., Any], **options: Any) 
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for option in given:
         if option not in known:
-            flags = ", ".join(f"--{field.replace('_', '-')}" for field in known) or "none"
+            flags = ", ".join(f"--{field.replace('_', '-')}" for field in known if field in options) or "none"
             raise UsageError(f"The {what} {name} has no option --{option.replace('_', '-')}; it has: {flags}.")
     return kind(**given)
 
 
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
+def _say(content: Any) -> None:
+    """Print a sentence or a table."""
+    from valuerec.folders import explained_io
+    from valuerec.printing import PlainConsole
 
-    return Console(stderr=stderr, highlight=False)
+    with explained_io("Printing"):
+        PlainConsole().print(content, soft_wrap=isinstance(content, str))
+        sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
     """A spinner that says what goes on, on a terminal."""
-    console = _console(stderr=True)
+    from valuerec.printing import PlainConsole
+
+    console = PlainConsole(stderr=True)
     if not console.is_terminal:
         yield lambda text: None
         return
@@ -464,44 +475,61 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, on a terminal."""
     from rich.progress import Progress
 
-    console = _console(stderr=True)
+    from valuerec.printing import PlainConsole
+
+    console = PlainConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    from valuerec.folders import explained_io
+
+    with explained_io("Printing"):
+        print(json.dumps(content, indent=2, ensure_ascii=False), flush=True)
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:
-    from rich.table import Table
+    from valuerec.printing import whole_table
 
     kinds = next(iter(metrics.values()))
     names = list(next(iter(kinds.values())))
-    table = Table("split", "events", *names, title=title)
+    table = whole_table("split, events", *names, title=title, numbers=True)
     for split, kinds in metrics.items():
         for kind, values in kinds.items():
-            table.add_row(split, kind, *("–" if values[name] is None else f"{values[name]:.4f}" for name in names))
-    _console().print(table)
+            figures = ("–" if values[name] is None else f"{values[name]:.4f}" for name in names)
+            table.add_row(f"{split}, {kind}", *figures)
+    _say(table)
 
 
 def _print_info(path: Path, answer: dict[str, Any]) -> None:
-    from rich.table import Table
+    from valuerec.printing import whole_table
 
-    table = Table("what", "value", title=str(path), show_header=False)
-
-    def add(prefix: str, content: Any) -> None:
-        if isinstance(content, dict) and content:
-            for name, value in content.items():
-                add(f"{prefix}.{name}" if prefix else name, value)
-        else:
-            table.add_row(prefix, str(content))
-
-    add("", {name: value for name, value in answer.items() if name not in ("files", "damaged")})
+    table = whole_table("", "", title=str(path))
+    table.columns[0].no_wrap = True
+    metrics = answer.get("metrics") or {}
+    splits = {name: metrics[name] for name in ("test", "validation") if name in metrics}
+    shown = {name: value for name, value in answer.items() if name not in ("files", "damaged", "metrics")}
+    shown["metrics"] = {name: value for name, value in metrics.items() if name not in splits}
+    for name, value in _flat("", shown):
+        table.add_row(name, value)
     state = "damaged: " + ", ".join(answer["damaged"]) if answer["damaged"] else "all as the manifest says"
     table.add_row("files", state)
-    _console().print(table)
+    _say(table)
+    if splits:
+        _print_metrics(splits, "metrics")
+
+
+def _flat(name: str, content: Any) -> Iterator[tuple[str, str]]:
+    """Nested content, a line a leaf."""
+    if isinstance(content, list):
+        content = {str(place): value for place, value in enumerate(content, start=1)}
+    if isinstance(content, dict):
+        for part, value in content.items():
+            yield from _flat(f"{name}.{part}" if name else part, value)
+    else:
+        yield name, "–" if content is None else f"{content:.6g}" if isinstance(content, float) else str(content)
 
 
 if __name__ == "__main__":

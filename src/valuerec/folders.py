@@ -41,16 +41,18 @@ class Manifest(BaseModel, extra="allow", strict=True):
 
 @contextlib.contextmanager
 def explained_io(what: str) -> Iterator[None]:
-    """Turn an `OSError` inside into one sentence: `what` names the work ("writing the dataset to x")."""
+    """Turn an `OSError` inside into one sentence: `what` names the work ("Writing the dataset to x")."""
     try:
         yield
+    except BrokenPipeError:  # nothing is wrong: the reader of our output has gone
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             reason = "no space is left on the disk; free some or choose another place"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = "permission is denied; choose a place that you may write to and files that you may read"
         else:
-            reason = error.strerror or str(error)
+            reason = f"{(error.strerror or str(error)).lower()}; check the path"
         raise ValuerecError(f"{what} failed: {reason}.") from error
 
 
@@ -177,6 +179,24 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest
+
+
+def check_whole(folder: Path, manifest: dict[str, Any], names: Iterable[str] | None = None) -> None:
+    """Refuse a folder with a file that is missing or differs from its manifest.
+
+    Args:
+        folder: the folder.
+        manifest: its manifest.
+        names: the files that matter; by default all.
+
+    Raises:
+        ValuerecError: naming the damaged files.
+    """
+    with explained_io(f"Reading {folder}"):
+        wanted = manifest["files"] if names is None else {name: manifest["files"].get(name) for name in names}
+        damaged = damaged_files(folder, {"files": {name: entry for name, entry in wanted.items() if entry}})
+    if damaged:
+        raise ValuerecError(f"{folder} is damaged: {', '.join(damaged)} differs from its manifest; make it again.")
 
 
 def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

@@ -4,14 +4,15 @@ Sessions, oldest item first, as
 - JSON lines: `{"session": "a", "items": ["1", "2"]}`, or just `["1", "2"]`;
 - CSV (.csv, .tsv) with the columns `session` and `item`, a row an event in order, an empty item for an empty session;
 - Parquet: `session` and `item` like CSV, or `session` and `items` (a list a row).
-Ids may be text or whole numbers; they are text from here on.
+Ids may be text or whole numbers; they are text from here on. A file of sessions is read into memory whole: split one
+that is too large. Answers are written as they come.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -68,7 +69,7 @@ def _read_json_lines(path: Path) -> list[Session]:
             where = f"{path}, line {number}"
             try:
                 content = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
                 raise ValuerecError(f"{where} is not JSON; write one session a line.") from error
             if isinstance(content, list):
                 content = {"session": str(number), "items": content}
@@ -81,7 +82,7 @@ def _read_json_lines(path: Path) -> list[Session]:
 
 def _read_csv(path: Path) -> list[Session]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         try:
             header = next(rows, [])
             _check_columns(path, header, ("session", "item"))
@@ -103,12 +104,12 @@ def _read_csv(path: Path) -> list[Session]:
 def _read_parquet(path: Path) -> list[Session]:
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValuerecError(f"{path} is not a readable Parquet file; write it again.") from error
     listed = "items" in table.column_names
     _check_columns(path, table.column_names, ("session", "items" if listed else "item"))
-    ids = table["session"].to_pylist()
-    values = table["items" if listed else "item"].to_pylist()
+    ids = _plain(path, table, "session")
+    values = _plain(path, table, "items" if listed else "item")
     names = [_id(value, f"{path}, row {row}, session") for row, value in enumerate(ids, start=1)]
     if not listed:
         items = [
@@ -117,10 +118,33 @@ def _read_parquet(path: Path) -> list[Session]:
         return _gather(zip(names, items, strict=True))
     sessions = []
     for row, (name, value) in enumerate(zip(names, values, strict=True), start=1):
-        if not isinstance(value, list | None):
-            raise ValuerecError(f"{path}, row {row}: items is no list; write a list of ids a row.")
         sessions.append(Session(name, [_id(item, f"{path}, row {row}, items") for item in value or []]))
     return sessions
+
+
+def _plain(path: Path, table: pa.Table, name: str) -> list[Any]:
+    """A column as Python values, having seen that it can hold nothing but ids, or lists of them for `items`."""
+    kind = table.schema.field(name).type
+    listed = name == "items"
+    inner = kind.value_type if pa.types.is_dictionary(kind) or (listed and _is_list(kind)) else kind
+    if listed != _is_list(kind) or not any(holds(inner) for holds in _ID_TYPES):
+        wanted = "a list of ids (text or whole numbers) a row" if listed else "text or whole numbers"
+        raise ValuerecError(f"{path}, column {name} is {kind}; write {wanted}.")
+    values: list[Any] = table[name].to_pylist()
+    return values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+_ID_TYPES: Final = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_integer,
+    pa.types.is_null,
+)
 
 
 def _gather(events: Iterable[tuple[str, str | None]]) -> list[Session]:
@@ -136,14 +160,18 @@ def _gather(events: Iterable[tuple[str, str | None]]) -> list[Session]:
 def _id(value: Any, where: str) -> str:
     """An id as text; whole numbers are their digits."""
     if isinstance(value, str) and value:
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValuerecError(f"{where}: {value!r} holds half a character; write whole Unicode text.")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise ValuerecError(f"{where}: {value!r} is no id; write text or a whole number.")
 
 
-def _check_columns(path: Path, present: Iterable[str], needed: tuple[str, ...]) -> None:
+def _check_columns(path: Path, present: Sequence[str], needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if name not in present]
+    if twice := [name for name in needed if present.count(name) > 1]:
+        raise ValuerecError(f"{path} has the column {twice[0]} twice; keep one.")
     if missing:
         raise ValuerecError(
             f"{path} has no column {' and no column '.join(missing)} but {', '.join(present)}; "

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from valuerec import shop
 from valuerec.errors import ValuerecError
 from valuerec.folders import check_unused, explained_io, read_json
+from valuerec.printing import PlainConsole, whole_table
 
-METHODS = ("supervised", "vpq")
-_LIVE = {
+METHODS: Final = ("supervised", "vpq")
+_LIVE: Final = {
     "after a good": ["hiking-good-00", "hiking-good-01"],
     "after a lure": ["coffee-good-03", "coffee-lure-00"],
     "new visitor": [],
     "unknown item": ["hiking-good-00", "no-such-item"],
 }
+_SHOWN: Final = 5
+
+Answers = dict[str, list[dict[str, Any]]]
 
 
 def demo(out: str | Path = "demo", *, sessions: int = 30_000, seed: int = 0) -> None:
@@ -32,85 +39,137 @@ def demo(out: str | Path = "demo", *, sessions: int = 30_000, seed: int = 0) -> 
 
     Raises:
         UsageError: where the folder is in use.
+        ValuerecError: where one of the commands fails.
     """
     folder = Path(out)
     with explained_io(f"Writing {folder}"):
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    console = Console(highlight=False)
+    console = PlainConsole()
     log, data, live = folder / "log.csv", folder / "data", folder / "sessions.jsonl"
     rows = shop.write_log(log, sessions, seed)
     console.print(
         f"A made-up shop: {sessions} visits, {rows} events in {log}. Each of its {len(shop.DEPARTMENTS)} departments "
-        f"has {shop.GOODS} goods, which people come back from and buy, and {shop.LURES} lures, which draw clicks and "
+        f"has {shop.GOODS} goods, which people buy and look on from, and {shop.LURES} lures, which draw clicks and "
         "end visits (src/valuerec/shop.py says how).",
         soft_wrap=True,
     )
     pairs = "session=session,item=item,time=time,event=event"
-    _command(console, f"prepare {log} --format events --columns {pairs} --out {data} --seed {seed}")
-    for method in METHODS:
-        _command(
-            console, f"train {data} --method {method} --out {folder / method} --seed {seed} --epochs 8 --patience 2"
-        )
-    for method in METHODS:
-        _command(console, f"evaluate {folder / method}")
-    with explained_io(f"Writing {live}"):
-        lines = (json.dumps({"session": name, "items": items}) for name, items in _LIVE.items())
-        live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    for method in METHODS:
-        answers = folder / f"{method}.jsonl"
-        _command(console, f"recommend {folder / method} --sessions {live} --k 10 --out {answers} --exclude-seen")
-    _show(console, folder)
+    _command(console, f"prepare {_word(log)} --format events --columns {pairs} --out {_word(data)} --seed {seed}")
+    runs = {method: folder / method for method in METHODS}
+    for method, run in runs.items():
+        line = f"train {_word(data)} --method {method} --out {_word(run)} --seed {seed} --epochs 8 --patience 2"
+        _command(console, line)
+    for run in runs.values():
+        _command(console, f"evaluate {_word(run)}")
+    _write_sessions(live, _LIVE | _held_out(data))
+    answers = {method: folder / f"{method}.jsonl" for method in METHODS}
+    for method, run in runs.items():
+        line = f"recommend {_word(run)} --sessions {_word(live)} --k 10 --out {_word(answers[method])} --exclude-seen"
+        _command(console, line)
+    _show_scores(console, {method: read_json(run / "metrics.json")["test"] for method, run in runs.items()})
+    told = {method: _read_answers(path) for method, path in answers.items()}
+    _show_answers(console, told)
+    _show_kinds(console, told)
 
 
-def _command(console: Console, line: str) -> None:
+def _word(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _command(console: PlainConsole, line: str) -> None:
     """Show a command and run it, as typed."""
     from valuerec import cli
 
-    console.print(f"\n[bold]$ valuerec {line}[/bold]", soft_wrap=True)
-    if code := cli.run(shlex.split(line)):
+    console.print(f"\n$ valuerec {line}", style="bold", soft_wrap=True)
+    code = cli.run(shlex.split(line))
+    if code == 130:
+        raise KeyboardInterrupt("the demo ends here, its folder stays.")
+    if code:
         raise ValuerecError(f"The demo stopped: `valuerec {line}` ended with exit code {code}; see the line above.")
 
 
-def _show(console: Console, folder: Path) -> None:
-    """What came out, side by side."""
-    scores = Table("held-out sessions (test)", *METHODS, title="\nWhat they score")
-    metrics = {method: read_json(folder / method / "metrics.json")["test"] for method in METHODS}
-    for kind in ("purchase", "click"):
-        for name in ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"):
-            values = [metrics[method][kind][name] for method in METHODS]
-            scores.add_row(f"{kind} {name}", *("–" if value is None else f"{value:.4f}" for value in values))
-    console.print(scores)
-    answers = {method: _read_answers(folder / f"{method}.jsonl") for method in METHODS}
-    for session, items in _LIVE.items():
-        table = Table(
-            "", "supervised", "vpq", "value ± uncertainty", title=f"\n{session}: {', '.join(items) or 'nothing yet'}"
-        )
-        plain, valued = answers["supervised"][session], answers["vpq"][session]
-        for rank, (left, right) in enumerate(zip(plain, valued, strict=True), start=1):
-            sure = f"{right['value']:.3f} ± {right['uncertainty']:.3f}"
-            table.add_row(
-                str(rank), f"{left['id']} ({left['score']:.3f})", f"{right['id']} ({right['score']:.3f})", sure
-            )
-        console.print(table)
-    truth = shop.value_of_kind(discount=0.5)
-    learned = {kind: _mean_value(answers["vpq"], kind) for kind in truth}
-    known = ", ".join(f"{kind} {value:.3f}" for kind, value in truth.items())
-    seen = ", ".join(f"{kind} {'none shown' if value is None else f'{value:.3f}'}" for kind, value in learned.items())
-    console.print(
-        f"\nIn brackets: the probability of being the next item. Value: reward expected from that click on, later "
-        f"rewards discounted by ½; by construction, for visitors as they are: {known}; the mean that VPQ gives the "
-        f"items above: {seen}. One log, one seed: a demonstration, no evidence; RESULTS.md has the real logs.",
-        soft_wrap=True,
-    )
+def _held_out(data: Path) -> dict[str, list[str]]:
+    """The visits that nobody learned from, without their last event."""
+    with explained_io(f"Reading {data}"):
+        events = pq.read_table(data / "events.parquet", columns=["session", "item", "split"])
+    visits: dict[str, list[str]] = {}
+    test = events.filter(pc.equal(events["split"], pa.scalar("test")))
+    for session, item in zip(test["session"].to_pylist(), test["item"].to_pylist(), strict=True):
+        visits.setdefault(str(session), []).append(str(item))
+    return {session: items[:-1] for session, items in visits.items()}
 
 
-def _read_answers(path: Path) -> dict[str, list[dict[str, float]]]:
+def _write_sessions(path: Path, sessions: dict[str, list[str]]) -> None:
+    with explained_io(f"Writing {path}"):
+        lines = (json.dumps({"session": name, "items": items}) for name, items in sessions.items())
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _read_answers(path: Path) -> Answers:
     with explained_io(f"Reading {path}"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return {line["session"]: line["items"] for line in lines}
 
 
-def _mean_value(answers: dict[str, list[dict[str, float]]], kind: str) -> float | None:
-    values = [item["value"] for items in answers.values() for item in items if f"-{kind}-" in str(item["id"])]
-    return sum(values) / len(values) if values else None
+def _show_scores(console: PlainConsole, metrics: dict[str, Any]) -> None:
+    """What each scores, side by side."""
+    table = whole_table("held-out visits (test)", *METHODS, numbers=True)
+    for kind in ("purchase", "click"):
+        for name in ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"):
+            values = [metrics[method][kind][name] for method in METHODS]
+            table.add_row(f"{kind} {name}", *("–" if value is None else f"{value:.4f}" for value in values))
+    console.print(
+        "\nWhat they score. A purchase in this shop is of the good clicked just before, so a high purchase score says "
+        "no more than that the model shows that good again; a click is harder to foresee.\n",
+        soft_wrap=True,
+    )
+    console.print(table)
+
+
+def _show_answers(console: PlainConsole, answers: dict[str, Answers]) -> None:
+    """What each recommends for a few visits, side by side."""
+    console.print(
+        f"\nWhat they recommend (the first {_SHOWN}). In brackets the score: for supervised the probability of being "
+        "the next item, for VPQ that probability weighted by value. Value ± uncertainty is the reward that VPQ expects "
+        "from a click on its item on, each step later counting half, and how far its heads disagree.",
+        soft_wrap=True,
+    )
+    for session, items in _LIVE.items():
+        table = whole_table("", *METHODS, "value", "±", numbers=True)
+        for rank, (left, right) in enumerate(_pairs(answers, session), start=1):
+            sure = f"{right['value']:.3f}", f"{right['uncertainty']:.3f}"
+            table.add_row(str(rank), *(f"{item['id']} ({item['score']:.3f})" for item in (left, right)), *sure)
+        console.print(f"\n{session}: {', '.join(items) or 'nothing yet'}")
+        console.print(table)
+
+
+def _pairs(answers: dict[str, Answers], session: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    plain, valued = (answers[method][session][:_SHOWN] for method in METHODS)
+    return zip(plain, valued, strict=True)
+
+
+def _show_kinds(console: PlainConsole, answers: dict[str, Answers]) -> None:
+    """Whether value went where the shop was built to have it."""
+    truth = shop.value_of_kind(discount=0.5)
+    items = {method: [item for session in told.values() for item in session] for method, told in answers.items()}
+    table = whole_table("of all items recommended", *truth, numbers=True)
+    for method in METHODS:
+        shares = (len(_of_kind(items[method], kind)) / max(1, len(items[method])) for kind in truth)
+        table.add_row(f"share, {method}", *(f"{share:.1%}" for share in shares))
+    for name in ("value", "uncertainty"):
+        told = ([float(item[name]) for item in _of_kind(items["vpq"], kind)] for kind in truth)
+        table.add_row(f"mean {name}, vpq", *(f"{sum(each) / len(each):.3f}" if each else "–" for each in told))
+    table.add_row("true value, any visitor", *(f"{value:.3f}" for value in truth.values()))
+    console.print(f"\nLures and goods among the ten items for each of {len(answers['vpq'])} visits\n")
+    console.print(table)
+    console.print(
+        "\nThe true value is known by construction, for visitors who go on as they do; prepare kept only visits of "
+        "three events and more, which are worth a little more. VPQ penalises what its heads disagree about: read its "
+        "values as cautious ones. One log, one seed: a demonstration, no evidence; RESULTS.md has the real logs.",
+        soft_wrap=True,
+    )
+
+
+def _of_kind(items: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [item for item in items if f"-{kind}-" in item["id"]]

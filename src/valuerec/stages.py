@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
 from valuerec.dataset import SPLITS, Dataset, Split
 from valuerec.errors import UsageError
-from valuerec.folders import MANIFEST, damaged_files, explained_io, read_json, read_manifest
+from valuerec.folders import MANIFEST, check_whole, damaged_files, explained_io, read_json, read_manifest
 from valuerec.training import train
 
 __all__ = ["Recommended", "evaluate", "info", "prepare", "recommend", "train"]
@@ -65,6 +65,7 @@ def evaluate(
     if data is None and not path.exists():
         raise UsageError(f"The dataset of {run} is no longer at {path}; say where it is with --data.")
     dataset = Dataset(path)
+    check_whole(path, dataset.manifest, ("arrays.safetensors",))
     if dataset.fingerprint != recorded["fingerprint"]:
         raise UsageError(f"{run} was not trained on {path}; name the dataset it was trained on with --data.")
     events = dataset.events_of(split)
@@ -95,6 +96,8 @@ def recommend(
 ) -> Recommended:
     """Recommend for every session of a file; for Python lists use `Model.recommend`.
 
+    The sessions are read into memory whole (about 100 bytes an item of theirs); the answers are written as they come.
+
     Args:
         run: the RUN folder.
         sessions: JSON lines, CSV or Parquet; see `valuerec.sessions`.
@@ -112,14 +115,18 @@ def recommend(
 
     source, target = Path(sessions), Path(out)
     check_format(target)
-    if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
-        raise UsageError(f"The output {out} is {'a folder' if target.is_dir() else 'the input'}; name another file.")
+    with explained_io(f"Writing {out}"):
+        if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
+            what = "a folder" if target.is_dir() else "the input"
+            raise UsageError(f"The output {out} is {what}; name another file.")
+        if (target.parent / MANIFEST).is_file():
+            raise UsageError(f"The output {out} lies in a folder of valuerec's; name a file elsewhere.")
     wanted = read_sessions(source)
     model = load(run)
+    answers = model.answers((session.items for session in wanted), k, exclude_seen)
     tally = [0, 0, 0]
 
     def answered() -> Iterator[tuple[str, Answer]]:
-        answers = model.answers((session.items for session in wanted), k, exclude_seen)
         for number, (session, answer) in enumerate(zip(wanted, answers, strict=True), start=1):
             tally[0] += len(answer.items)
             tally[1] += answer.unknown
@@ -145,7 +152,8 @@ def info(path: str | Path) -> dict[str, Any]:
     folder = Path(path)
     versions = {"dataset": DATASET_VERSION, "run": RUN_VERSION}
     if not (folder / MANIFEST).is_file():
-        raise UsageError(f"{path} is no dataset or run: it has no {MANIFEST}; name a folder that valuerec made.")
+        state = f"has no {MANIFEST}" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
+        raise UsageError(f"{path} is no dataset or run: it {state}; name a folder that valuerec made.")
     manifest = read_json(folder / MANIFEST)
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     if kind not in versions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,13 @@ import torch
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
-from valuerec.folders import check_unused
+from valuerec.folders import check_unused, check_whole, explained_io
 from valuerec.training.config import TrainConfig
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run, describe
 from valuerec.training.trainer import Trainer, fresh_network
 
-_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device"}
+_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device", "engine"}
 
 
 def train(
@@ -52,28 +54,36 @@ def train(
     elif options:
         raise UsageError("train takes either config or its fields as options; give one of the two.")
     dataset = data if isinstance(data, Dataset) else Dataset(data)
+    check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
     _check_trainable(dataset)
     device = choose_device(config.device)
     reporter = Reporter(quiet)
     if not resume:
-        check_unused(Path(out))
+        with explained_io(f"Writing {out}"):
+            check_unused(Path(out))
     network = fresh_network(config, dataset, device)
     run = _open(Path(out), config, dataset) if resume else Run.create(Path(out), config, dataset, device)
     trainer = Trainer(config, dataset, network, run, reporter)
     if resume:
         trainer.resume()
+        run.reopen()
     try:
         status = trainer.fit()
     except ValuerecError:
-        run.finish("failed", None)
+        with contextlib.suppress(ValuerecError):  # the first trouble is the one to tell
+            run.finish("failed", None)
         raise
     if status == "interrupted":
         reporter.say(f"Interrupted at step {trainer.step}; scoring what there is (Ctrl-C again to leave it).")
-    _finish(trainer, status)
+    try:
+        _finish(trainer, status)
+    except KeyboardInterrupt:
+        run.finish(status, None)
+        if status != "interrupted":
+            raise KeyboardInterrupt(f"the weights are whole; score them with: valuerec evaluate {out}") from None
     if status == "interrupted":
-        raise KeyboardInterrupt(
-            f"go on with: valuerec train {dataset.path} --out {out} --resume (and the same options)"
-        )
+        again = shlex.join(["valuerec", "train", str(dataset.path), "--out", str(out), "--resume"])
+        raise KeyboardInterrupt(f"go on with: {again} (and the same options)")
     return run.path
 
 
@@ -109,6 +119,7 @@ def choose_device(name: str) -> torch.device:
 def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
     """Open a run to go on with, having compared its configuration with the one asked for."""
     run = Run(path)
+    check_whole(path, run.manifest)
     asked, recorded = describe(config, dataset), run.config
     if asked["dataset"]["fingerprint"] != recorded["dataset"]["fingerprint"]:
         raise UsageError(

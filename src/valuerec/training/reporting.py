@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from valuerec.evaluation import Metrics
+from valuerec.printing import PlainConsole
 
 if TYPE_CHECKING:
     from valuerec.training.trainer import Trainer
@@ -20,7 +20,7 @@ class Reporter:
     """Writes to standard error; `quiet` silences it."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = PlainConsole(stderr=True, quiet=quiet)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._trainer: Trainer | None = None
@@ -66,18 +66,17 @@ class Reporter:
         self.console.print(
             f"  step {trainer.step} (epoch {epoch:.1f}, {self._rate():.1f} steps/s): validation HR@20/NDCG@20 "
             f"{shown}; score {score:.4f}, {mark}",
-            highlight=False,
             soft_wrap=True,
         )
 
     def resumed(self, folder: Path, skipped: list[Path]) -> None:
         """Tell where a run goes on from."""
         passed = f"; skipped as damaged: {', '.join(path.name for path in skipped)}" if skipped else ""
-        self.console.print(f"Resuming from {folder.name}{passed}.", highlight=False)
+        self.console.print(f"Resuming from {folder.name}{passed}.", soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def _rate(self) -> float:
         assert self._trainer is not None

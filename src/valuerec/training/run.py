@@ -32,6 +32,7 @@ from valuerec.tensors import save_tensors
 from valuerec.training.config import TrainConfig
 
 SCHEMA_VERSION: Final = 1
+_FIXED: Final = ("config.json", "environment.json", "items.parquet")
 
 
 class RunManifest(Manifest):
@@ -64,8 +65,14 @@ class Run:
             shutil.copyfile(dataset.path / "items.parquet", path / "items.parquet")
             (path / "metrics.jsonl").touch()
             content = {"status": "running", "weights": None}
-            write_manifest(path, "run", SCHEMA_VERSION, content, [path / "items.parquet"])
+            write_manifest(path, "run", SCHEMA_VERSION, content, [path / name for name in _FIXED])
         return cls(path)
+
+    def reopen(self) -> None:
+        """Say that training goes on: what an earlier end was worth holds no longer."""
+        with explained_io(f"Writing {self.path}"):
+            self._update(status="running", scored=False)
+            (self.path / "metrics.json").unlink(missing_ok=True)
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -102,10 +109,10 @@ class Run:
                 write_json(self.path / "metrics.json", metrics)
             self._update(status=status)
 
-    def _update(self, **changes: Any) -> None:
+    def _update(self, scored: bool = True, **changes: Any) -> None:
         content = {key: self.manifest.get(key) for key in ("status", "weights", "step")} | changes
-        files = [self.path / name for name in ("items.parquet", content["weights"]) if name]
-        if (self.path / "metrics.json").is_file():
+        files = [self.path / name for name in (*_FIXED, content["weights"]) if name]
+        if scored and (self.path / "metrics.json").is_file():
             files.append(self.path / "metrics.json")
         self.manifest = write_manifest(self.path, "run", SCHEMA_VERSION, content, files)
 
