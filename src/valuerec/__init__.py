@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from valuerec.methods import VPQ, Supervised
     from valuerec.model import Model, load
     from valuerec.showcase import demo
-    from valuerec.stages import evaluate, info, prepare, recommend, train
+    from valuerec.stages import evaluate, info, plan, prepare, recommend, train
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ _HOMES = {
     "evaluate": "stages",
     "info": "stages",
     "load": "model",
+    "plan": "stages",
     "prepare": "stages",
     "recommend": "stages",
     "train": "stages",
@@ -59,6 +60,7 @@ __all__ = [
     "info",
     "load",
     "methods",
+    "plan",
     "prepare",
     "recommend",
     "train",

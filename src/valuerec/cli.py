@@ -129,6 +129,7 @@ def train(
     heads: int | None = None,
     discount: float | None = None,
     target_every: int | None = None,
+    ensemble: str | None = None,
     width: int | None = None,
     dropout: float | None = None,
     reward_click: float = 0.2,
@@ -144,6 +145,7 @@ def train(
     resume: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    engine: Literal["auto", "native", "tiled", "plain"] = "auto",
     json: Json = False,
 ) -> None:
     """Train a recommender; keep the weights with the best validation score.
@@ -166,6 +168,8 @@ def train(
         γ of future rewards (vpq: 0.5).
     target_every
         Steps between two copies of the network into the target (vpq: 100).
+    ensemble
+        full Q-heads as in the paper, or factored ones for catalogues whose full heads do not fit (vpq: full).
     width
         Width of the state (64).
     dropout
@@ -196,6 +200,8 @@ def train(
         Of weights, batch order, dropout and mixtures.
     device
         Where to compute.
+    engine
+        How the catalogue-sized work is done: native (compiled kernels), tiled (PyTorch) or plain (the references).
     """
     from valuerec import stages
     from valuerec.backbones import backbone_named
@@ -210,6 +216,7 @@ def train(
         heads=heads,
         discount=discount,
         target_every=target_every,
+        ensemble=ensemble,
     )
     encoder = _configured("backbone", backbone, backbone_named(backbone), width=width, dropout=dropout)
     run = stages.train(
@@ -229,6 +236,7 @@ def train(
         checkpoint_every=checkpoint_every,
         seed=seed,
         device=device,
+        engine=engine,
     )
     metrics = stages.info(run)["metrics"]
     if json:
@@ -240,6 +248,80 @@ def train(
         f"{metrics['selection']['step']}. Run written to {out}. Next: valuerec recommend {out} --sessions FILE "
         "--out FILE"
     )
+
+
+@app.command(
+    help_epilogue="Example: valuerec plan data/shop --method vpq\n"
+    "Example: valuerec plan items=1000000,events=50000000 --heads 15 --json"
+)
+def plan(
+    dataset_or_numbers: str,
+    /,
+    *,
+    backbone: str = "sasrec",
+    method: str = "vpq",
+    heads: int | None = None,
+    ensemble: str | None = None,
+    width: int | None = None,
+    window: int = 10,
+    batch_size: int = 256,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    engine: Literal["auto", "native", "tiled", "plain"] = "auto",
+    json: Json = False,
+) -> None:
+    """Say what training would need: peak memory, and seconds a step tried on this machine.
+
+    Parameters
+    ----------
+    dataset_or_numbers
+        A folder that `valuerec prepare` made, or numbers: 70852 or items=70852,events=1200000
+    backbone
+        The sequential model: sasrec.
+    method
+        How it learns: supervised or vpq.
+    heads
+        K, Q-heads of the ensemble (vpq: 15).
+    ensemble
+        full or factored Q-heads (vpq: full).
+    width
+        Width of the state (64).
+    window
+        Past items that make a state.
+    batch_size
+        Transitions a step.
+    device
+        Where it would compute.
+    engine
+        How the catalogue-sized work would be done.
+    """
+    from valuerec import stages
+    from valuerec.backbones import backbone_named
+    from valuerec.methods import method_named
+    from valuerec.printing import PlainConsole, whole_table
+
+    planned = stages.plan(
+        _dataset_or_numbers(dataset_or_numbers),
+        backbone=_configured("backbone", backbone, backbone_named(backbone), width=width),
+        method=_configured("method", method, method_named(method), heads=heads, ensemble=ensemble),
+        window=window,
+        batch_size=batch_size,
+        device=device,
+        engine=engine,
+    )
+    if json:
+        _print_json(planned._asdict() | {"fits": planned.fits})
+        return
+    table = whole_table("what", "GB", title=f"{planned.items:,} items, engine {planned.engine}", numbers=True)
+    for name, size in sorted(planned.parts.items(), key=lambda part: -part[1]):
+        table.add_row(name, f"{size / 1e9:.3f}")
+    table.add_row("the program itself", f"{(planned.peak_bytes - sum(planned.parts.values())) / 1e9:.3f}")
+    table.add_row("peak memory", f"{planned.peak_bytes / 1e9:.2f}")
+    table.add_row("there is", "unknown" if planned.available is None else f"{planned.available / 1e9:.2f}")
+    PlainConsole().print(table)
+    verdict = (
+        "It fits." if planned.fits else "It does not fit: use fewer --heads, --ensemble factored or a larger machine."
+    )
+    _say(f"About {planned.step_seconds:.3f} s a step. {verdict}")
 
 
 @app.command(help_epilogue="Example: valuerec evaluate runs/vpq --split test --json")
@@ -432,6 +514,17 @@ def _pairs(option: str, text: str | None) -> dict[str, str] | None:
             raise UsageError(f"{option} names {name.strip()} twice; name it once.")
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def _dataset_or_numbers(text: str) -> Path | dict[str, int]:
+    """A folder's path, or `70852` or `items=70852,events=1200000` as numbers, where no folder has that name."""
+    if Path(text).exists() or not (text.isdecimal() or "=" in text):
+        return Path(text)
+    pairs = {"items": text} if text.isdecimal() else _pairs("DATASET_OR_NUMBERS", text) or {}
+    for name, value in pairs.items():
+        if not value.isdecimal():
+            raise UsageError(f"{name} is {value!r}; write a whole number, such as items=70852,events=1200000.")
+    return {name: int(value) for name, value in pairs.items()}
 
 
 def _configured(what: str, name: str, kind: Callable[..., Any], **options: Any) -> Any:

@@ -12,7 +12,7 @@ from valuerec.backbones import Backbone
 from valuerec.errors import UsageError
 from valuerec.heads import ENSEMBLES, FullHeads, ItemHead, QEnsemble
 
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 4096
 
 
 class Network(nn.Module):

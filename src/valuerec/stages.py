@@ -1,6 +1,6 @@
 """The stages by their command's name: each reads a folder, does its work elsewhere in the package, and answers.
 
-`train` lives in `valuerec.training`; it is here by name so that all stages stand in one place.
+`train` and `plan` live in `valuerec.training`; they are here by name so that all stages stand in one place.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
 from valuerec.dataset import SPLITS, Dataset, Split
 from valuerec.errors import UsageError
 from valuerec.folders import MANIFEST, check_whole, damaged_files, explained_io, read_json, read_manifest
-from valuerec.training import train
+from valuerec.training import plan, train
 
-__all__ = ["Recommended", "evaluate", "info", "prepare", "recommend", "train"]
+__all__ = ["Recommended", "evaluate", "info", "plan", "prepare", "recommend", "train"]
 
 
 def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **options: Any) -> Dataset:

@@ -40,6 +40,16 @@ def test_counting_equals_sorting_with_ties_against_us(scores: list[int], data: s
     assert count_rank(torch.tensor([scores]).float(), torch.tensor([item])).item() == by_sort
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9999), batch=st.integers(1, 5), items=st.integers(1, 70), nans=st.integers(0, 3))
+def test_the_compiled_count_equals_the_plain_one(seed: int, batch: int, items: int, nans: int) -> None:
+    draw = np.random.default_rng(seed)
+    score_BN = torch.from_numpy(draw.integers(-3, 4, (batch, items)).astype(np.float32))
+    score_BN.view(-1)[draw.integers(0, batch * items, nans)] = math.nan
+    item_B = torch.from_numpy(draw.integers(0, items, batch))
+    assert torch.equal(count_rank(score_BN, item_B), ranking.plain_count_rank(score_BN, item_B))
+
+
 def test_metrics_by_hand() -> None:
     rank_E = np.array([1, 3, 20, 21])
     np.testing.assert_allclose(hit_ratio(rank_E, 20), [1, 1, 1, 0])

@@ -98,7 +98,7 @@ def test_mixed_equals_the_plain_one_of_rounded_states_and_weights(
 def test_mixed_in_parts_equals_mixed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = case(200, 300, 16, 1.0, torch.float32)
     whole = torch.autograd.grad(mixed_weighted_cross_entropy(*tensors)[0], tensors[:3])
-    monkeypatch.setattr(module, "_WEIGHTS_AT_ONCE", 300 * 64)
+    monkeypatch.setattr(module, "WEIGHTS_AT_ONCE", 300 * 64)
     parts = torch.autograd.grad(mixed_weighted_cross_entropy(*tensors)[0], tensors[:3])
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-5)

@@ -14,8 +14,16 @@ from torch import Tensor
 
 from valuerec.dataset import Dataset, Split
 from valuerec.network import Network
+from valuerec.ops import native
 
-_SCORES_AT_ONCE = 1 << 25  # numbers of the one score buffer: 128 MiB, whatever the catalogue
+_SCORES_AT_ONCE = 1 << 22  # numbers of the one score buffer: 16 MiB, which stays in the cache
+
+
+def plain_count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
+    """The reference, on any device. See `count_rank`."""
+    own_B1 = score_BN.gather(1, item_B.unsqueeze(1))
+    # "not below" rather than "at least": a NaN on either side counts against us too.
+    return (~(score_BN < own_B1)).sum(dim=1)
 
 
 def count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
@@ -25,9 +33,12 @@ def count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
         score_BN: scores of the whole catalogue.
         item_B: the item to rank (int64).
     """
-    own_B1 = score_BN.gather(1, item_B.unsqueeze(1))
-    # "not below" rather than "at least": a NaN on either side counts against us too.
-    return (~(score_BN < own_B1)).sum(dim=1)
+    if score_BN.device.type != "cpu" or score_BN.dtype != torch.float32 or native.why_not():
+        return plain_count_rank(score_BN, item_B)
+    own_B = score_BN.gather(1, item_B.unsqueeze(1)).squeeze(1)
+    rank_B = torch.empty_like(item_B)
+    native.call("valuerec_count_not_below", *score_BN.shape, score_BN, own_B, rank_B)
+    return rank_B
 
 
 @torch.inference_mode()
@@ -48,7 +59,7 @@ def ranks(
         progress: told after each batch how many events are done.
 
     Returns:
-        rank_E from 1 to N. Memory beside the result: one buffer of 128 MiB (one row of N where that is more).
+        rank_E from 1 to N. Memory beside the result: one buffer of 16 MiB (one row of N where that is more).
     """
     events = dataset.events_of(split)
     n_items = dataset.n_items

@@ -103,18 +103,27 @@ def _parsed_by_line(
 ) -> Any:
     """The chunk line by line, slowly; a line that leaves a quote open is a bad row."""
     good = []
-    for number, line in enumerate(_lines(chunk), start=first):
-        try:
-            records = list(csv.reader([line, "next"], delimiter=delimiter))
-        except csv.Error:
-            records = []
-        fields = (records[0] or [""] * len(names)) if len(records) == 2 else []
-        if len(fields) == len(names):
-            good.append(fields)
-        else:
-            bad.append(BadRow(number, "wrong_field_count", line[:LONGEST_TEXT]))
+    usual_limit = csv.field_size_limit(len(chunk))  # no field is too long for us, as it is none for the fast parser
+    try:
+        for number, line in enumerate(_lines(chunk), start=first):
+            fields = _fields(line, delimiter) or [""] * len(names)
+            if len(fields) == len(names):
+                good.append(fields)
+            else:
+                bad.append(BadRow(number, "wrong_field_count", line[:LONGEST_TEXT]))
+    finally:
+        csv.field_size_limit(usual_limit)
     places = {name: names.index(name) for name in wanted.values()}
     return pa.table({name: pa.array([row[place] for row in good], pa.string()) for name, place in places.items()})
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a line, none where it is blank; all of it as one where no row can be made of it."""
+    try:
+        records = list(csv.reader([line, "next"], delimiter=delimiter))
+    except csv.Error:
+        return [line]
+    return records[0] if len(records) == 2 else [line]
 
 
 def _lines(chunk: bytes) -> list[str]:

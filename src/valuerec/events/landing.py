@@ -151,7 +151,7 @@ def _stage(
                 landed.digits[name] += pc.sum(pc.utf8_is_decimal(good[name])).as_py() or 0
             if bad_rows:
                 _note(landed, bad_rows, stop_at_bad)
-                aside.write_table(_quarantined(reading.source.path.name, bad_rows))
+                aside.write_table(_quarantined(reading.source.name, bad_rows))
             writer.write_table(good)
     return landed
 

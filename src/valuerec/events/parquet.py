@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,7 +24,8 @@ pc: Any = pyarrow.compute  # its stubs know only some of the combinations of typ
 
 def columns_of(source: Source) -> list[str]:
     """The names of a Parquet file's columns."""
-    return _opened(source).schema_arrow.names
+    with _explained(source):
+        return pq.ParquetFile(source.path).schema_arrow.names
 
 
 def read_parquet(source: Source, wanted: Mapping[str, str], kinds: dict[str, bool]) -> Iterator[Block]:
@@ -38,22 +40,21 @@ def read_parquet(source: Source, wanted: Mapping[str, str], kinds: dict[str, boo
         UsageError: where an id's type is none for an id.
         ValuerecError: where the file is broken.
     """
-    file = _opened(source)
+    with _explained(source):
+        file = pq.ParquetFile(source.path)
+        schema = file.schema_arrow
     for field in ("session", "item"):
-        kind = file.schema_arrow.field(wanted[field]).type
+        kind = schema.field(wanted[field]).type
         kinds[field] = pa.types.is_integer(kind)
         if not (kinds[field] or _is_text(kind)):
             raise UsageError(
                 f"{source.path}, column {wanted[field]} holds {kind}, no ids; write it as text or whole numbers."
             )
     first = 1
-    with explained_io(f"Reading {source.path}"):
-        try:
-            for batch in file.iter_batches(_BLOCK_ROWS, columns=list(dict.fromkeys(wanted.values()))):
-                yield _block(batch, first, wanted)
-                first += len(batch)
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise _broken(source, error) from error
+    with _explained(source):
+        for batch in file.iter_batches(_BLOCK_ROWS, columns=list(dict.fromkeys(wanted.values()))):
+            yield _block(batch, first, wanted)
+            first += len(batch)
 
 
 def _block(batch: pa.RecordBatch, first: int, wanted: Mapping[str, str]) -> Block:
@@ -76,12 +77,18 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _opened(source: Source) -> pq.ParquetFile:
+@contextlib.contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Turn what pyarrow says of a broken file into one sentence."""
     with explained_io(f"Reading {source.path}"):
         try:
-            return pq.ParquetFile(source.path)
-        except (pa.ArrowException, OSError) as error:
+            yield
+        except (pa.ArrowException, UnicodeError) as error:
             raise _broken(source, error) from error
+        except OSError as error:
+            if error.errno is None:  # pyarrow's own, of its decoders
+                raise _broken(source, error) from error
+            raise
 
 
 def _broken(source: Source, error: Exception) -> ValuerecError:

@@ -69,7 +69,7 @@ def sampled(events: Table, count: int, seed: int) -> Table:
 
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
 def md5(text: str) -> str:
-    """The engine's own function of this name and, here, what it must equal (Ibis' `hexdigest` is not in all engines)."""
+    """The engine's own function of this name, and here what it must equal; Ibis' `hexdigest` is not in all engines."""
     return hashlib.md5(text.encode()).hexdigest()
 
 

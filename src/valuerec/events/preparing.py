@@ -20,7 +20,7 @@ from valuerec.events.formats import reading_of
 from valuerec.events.landing import Landed, land
 from valuerec.events.options import Options
 from valuerec.events.sources import Source
-from valuerec.folders import check_unused, new_folder, sha256, write_manifest
+from valuerec.folders import check_unused, explained_io, new_folder, sha256, write_manifest
 
 _DATA: Final = ("arrays.safetensors", "events.parquet", "items.parquet", "sessions.parquet")
 
@@ -85,7 +85,8 @@ def prepare(
     )
     target, say = Path(out), progress or (lambda text: None)
     files = _files(sources)
-    check_unused(target)
+    with explained_io(f"Writing {target}"):
+        check_unused(target)
     readings = [reading_of(file, format, columns) for file in files]
     with new_folder(target) as folder:
         work = folder / "work"
@@ -109,7 +110,7 @@ def prepare(
         shutil.rmtree(work)
         content = {
             "sources": [
-                {"name": file.path.name, "rows": came.rows, "sha256": file.sha256()}
+                {"name": file.name, "rows": came.rows, "sha256": file.sha256()}
                 for file, came in zip(files, landed, strict=True)
             ],
             "config": options.resolved(),

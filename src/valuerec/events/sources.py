@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ class Source:
                 archive = _kind(file.read(6), _ARCHIVES)
             if archive:
                 raise UsageError(f"{self.path} is a {archive} archive; unpack it and name the files in it.")
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder, as text even where the name is none."""
+        return os.fsencode(self.path.name).decode(errors="replace")
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:

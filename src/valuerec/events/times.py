@@ -23,7 +23,7 @@ _PER_UNIT: Final = {"position": (1, 1), "s": (10**6, 1), "ms": (10**3, 1), "us":
 _LAST: Final = 253_402_300_799_999_999  # the end of the year 9999
 _ISO: Final = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)?$"
 _ISO_ZONED: Final = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)$"
-_NUMBER: Final = r"^\d{1,18}(\.\d*)?$"
+_NUMBER: Final = r"^\d{1,19}(\.\d*)?$"
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
@@ -102,8 +102,9 @@ def _numbers(times: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         text = pc.utf8_trim_whitespace(times)
         good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
         text = pc.if_else(good, text, "0")
-        whole = pc.cast(pc.list_element(pc.split_pattern(text, "."), 0), pa.int64())
-        return whole.to_numpy(zero_copy_only=False), good.to_numpy(zero_copy_only=False)
+        whole = pc.cast(pc.list_element(pc.split_pattern(text, "."), 0), pa.uint64()).to_numpy(zero_copy_only=False)
+        good_N = good.to_numpy(zero_copy_only=False) & (whole < 2**63)
+        return np.where(good_N, whole, 0).astype(np.int64), good_N
     if pa.types.is_floating(times.type):
         value = times.to_numpy(zero_copy_only=False).astype(np.float64)
         good_N = np.isfinite(value) & (value >= 0) & (value < 2**62)

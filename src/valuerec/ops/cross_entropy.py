@@ -21,7 +21,7 @@ from torch.nn import functional
 from valuerec.ops import native
 
 _buffers: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
-_WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer of the mixed form: 128 MiB
+WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer of the mixed form: 128 MiB
 
 
 def plain_weighted_cross_entropy(
@@ -113,7 +113,7 @@ def _mixed_gradients(
     offset_B = (low_BD * state_BD.bfloat16().float()).sum(dim=1) + bias_N[target_B]
     loss_B, state_gradient_BD = torch.empty(batch), torch.empty(batch, width)
     gradient_ND, gradient_N = torch.empty(n_items, width), torch.empty(n_items)
-    rows = max(64, _WEIGHTS_AT_ONCE // n_items // 64 * 64)
+    rows = max(64, WEIGHTS_AT_ONCE // n_items // 64 * 64)
     for start in range(0, batch, rows):
         part = slice(start, min(start + rows, batch))
         count = part.stop - start

@@ -24,7 +24,7 @@ from torch import Tensor
 
 CONTRASTS = 3
 _HALF_ULP = 2.0**-8  # of bfloat16, relative
-_BLOCK = 8192
+_BLOCK = 2048
 
 
 class Sketch:

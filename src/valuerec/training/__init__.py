@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import check_unused, check_whole, explained_io
 from valuerec.training.config import TrainConfig
+from valuerec.training.planning import Plan, plan_run
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run, describe
 from valuerec.training.trainer import Trainer, fresh_network
 
-_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device", "engine"}
+_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device"}
 
 
 def train(
@@ -58,6 +60,7 @@ def train(
     _check_trainable(dataset)
     device = choose_device(config.device)
     reporter = Reporter(quiet)
+    _warn_of_memory(config, dataset, device, reporter)
     if not resume:
         with explained_io(f"Writing {out}"):
             check_unused(Path(out))
@@ -103,6 +106,49 @@ def _finish(trainer: Trainer, status: str) -> None:
     if trainer.best_step == 0:
         metrics["selection"] = {"by": "none: interrupted before the first validation", "step": trainer.step}
     trainer.run.finish(status, metrics)
+
+
+def plan(data: str | Path | Dataset | Mapping[str, int], *, timed: bool = True, **options: Any) -> Plan:
+    """What training would need: peak memory, and seconds a step tried on this machine.
+
+    Args:
+        data: a dataset or its folder, or numbers: `{"items": 70852, "events": 1_000_000}` (events may be left out).
+        timed: try some steps, which takes some seconds.
+        options: fields of `TrainConfig`, as for `train`.
+
+    Raises:
+        UsageError: for a wrong option or number.
+    """
+    _check_names(options)
+    config = TrainConfig(**options)
+    if isinstance(data, Mapping):
+        unknown = [name for name in data if name not in ("items", "events")]
+        if unknown or "items" not in data:
+            raise UsageError(f"plan was given {dict(data)}; give items, and events if known, or a dataset.")
+        items, events = data["items"], data.get("events", 0)
+        if items < 1 or events < 0:
+            raise UsageError(f"plan was given {items} items and {events} events; items must be at least 1.")
+    else:
+        dataset = data if isinstance(data, Dataset) else Dataset(data)
+        items, events = dataset.n_items, len(dataset.item_E)
+    return plan_run(config, items, events, choose_device(config.device), timed)
+
+
+def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device, reporter: Reporter) -> None:
+    """Say so before a run that this machine's memory will not hold."""
+    if device.type != "cpu":
+        return
+    planned = plan_run(config, dataset.n_items, len(dataset.item_E), device, timed=False)
+    if not planned.fits:
+        reporter.say(
+            f"Warning: this run needs about {planned.peak_bytes / 1e9:.1f} GB of memory, and there is "
+            f"{_shown(planned)}; it may be killed. Use fewer --heads, --ensemble factored, or a larger machine "
+            "(valuerec plan says more)."
+        )
+
+
+def _shown(planned: Plan) -> str:
+    return "unknown" if planned.available is None else f"{planned.available / 1e9:.1f} GB"
 
 
 def choose_device(name: str) -> torch.device:
@@ -151,4 +197,4 @@ def _check_trainable(dataset: Dataset) -> None:
             )
 
 
-__all__ = ["TrainConfig", "choose_device", "train"]
+__all__ = ["Plan", "TrainConfig", "choose_device", "plan", "train"]

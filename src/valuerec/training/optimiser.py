@@ -76,7 +76,7 @@ class Optimiser:
 
     def __init__(self, network: Network, learning_rate: float) -> None:
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
-        tables = [parameter for module in network.modules() for parameter in _tables(module)]
+        tables = tables_of(network)
         rows = set(tables)
         dense = [parameter for parameter in network.parameters() if parameter not in rows]
         self._parts: list[torch.optim.Optimizer] = [
@@ -116,8 +116,12 @@ class Optimiser:
                         part.state[parameter] = dict(of_parameter[parameter])
 
 
-def _tables(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a module whose gradients are sparse."""
-    if isinstance(module, RowSparse):
-        return module.tables()
-    return list(module.parameters()) if isinstance(module, nn.Embedding) and module.sparse else []
+def tables_of(network: Network) -> list[nn.Parameter]:
+    """The parameters whose gradients are sparse."""
+    tables: list[nn.Parameter] = []
+    for module in network.modules():
+        if isinstance(module, RowSparse):
+            tables += module.tables()
+        elif isinstance(module, nn.Embedding) and module.sparse:
+            tables += module.parameters()
+    return tables

@@ -28,6 +28,7 @@ from valuerec.folders import (
     write_manifest,
 )
 from valuerec.network import Network
+from valuerec.ops import choose_engine, native
 from valuerec.tensors import save_tensors
 from valuerec.training.config import TrainConfig
 
@@ -61,7 +62,7 @@ class Run:
             check_unused(path)
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", describe(config, dataset))
-            write_json(path / "environment.json", environment(device))
+            write_json(path / "environment.json", environment(device, choose_engine(config.engine, device)))
             shutil.copyfile(dataset.path / "items.parquet", path / "items.parquet")
             (path / "metrics.jsonl").touch()
             content = {"status": "running", "weights": None}
@@ -151,7 +152,7 @@ def _options(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else {}
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, engine: str) -> dict[str, Any]:
     """Versions, machine and commit: what a figure must be read with."""
     return {
         "valuerec": valuerec.__version__,
@@ -163,6 +164,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "engine": engine,
+        "no_native_engine_because": native.why_not() or None,
     }
 
 

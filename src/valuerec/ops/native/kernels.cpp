@@ -309,4 +309,19 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
     value[b] = best.value, item[b] = given_up ? -1 : best.item, scored[b] = best.scored;
   }
 }
+
+// count[b] = how many of row b's N scores are not below own[b]; a NaN on either side counts.
+void valuerec_count_not_below(int64_t B, int64_t N, const float* score, const float* own, int64_t* count) {
+#pragma omp parallel for schedule(static)
+  for (int64_t b = 0; b < B; ++b) {
+    const __m512 mine = _mm512_set1_ps(own[b]);
+    int64_t found = 0;
+    for (int64_t n = 0; n < N; n += kLanes) {
+      const __mmask16 real = lanes_below(N - n);
+      const __m512 theirs = _mm512_maskz_loadu_ps(real, score + b * N + n);
+      found += __builtin_popcount(_mm512_mask_cmp_ps_mask(real, theirs, mine, _CMP_NLT_UQ));
+    }
+    count[b] = found;
+  }
+}
 }

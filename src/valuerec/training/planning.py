@@ -1,0 +1,194 @@
+"""What a run will need, before it starts: peak memory by counting, seconds a step by trying a small catalogue.
+
+Memory is a sum over the arrays that training keeps, each linear in the catalogue N; how wide a backbone's and a
+method's arrays are is read off two small networks, so that somebody's own backbone is planned as well. Time is
+measured: some real steps on made-up transitions over two catalogues of at most `_LARGEST_TRIED` items, and a line
+through them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from valuerec.heads import FullHeads
+from valuerec.methods import Batch, CriticMethod
+from valuerec.network import Network, Target
+from valuerec.ops import choose_engine
+from valuerec.ops.cross_entropy import WEIGHTS_AT_ONCE
+from valuerec.ops.sketch import CONTRASTS
+from valuerec.training.config import TrainConfig
+from valuerec.training.optimiser import Optimiser, tables_of
+
+_SMALL = (1000, 2000)
+_LARGEST_TRIED = 60_000
+_OTHER_BYTES = 250 << 20  # libraries' workspaces, allocator slack, a validation's buffers: measured, benchmarks/plan.py
+_EVENT_BYTES = 6  # of the dataset, an event: item, kind, history
+
+
+class Plan(NamedTuple):
+    """What a run will need.
+
+    `parts` are bytes by what they are for; `available` what the machine has to spare now, None where unknown.
+    """
+
+    items: int
+    events: int
+    engine: str
+    parts: dict[str, int]
+    peak_bytes: int
+    available: int | None
+    step_seconds: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is below what the machine has."""
+        return self.available is None or self.peak_bytes <= self.available
+
+
+def plan_run(config: TrainConfig, items: int, events: int, device: torch.device, timed: bool = True) -> Plan:
+    """Plan a run.
+
+    Args:
+        config: the run.
+        items: N.
+        events: E, of all splits.
+        device: where it would train.
+        timed: try some steps (seconds); without, `step_seconds` is None.
+    """
+    engine = choose_engine(config.engine, device)
+    parts = _memory(config, items, events, engine)
+    resident = _resident_bytes()
+    seconds = _step_seconds(config, items, device) if timed else None
+    available = _available_bytes()
+    return Plan(
+        items,
+        events,
+        engine,
+        parts,
+        resident + sum(parts.values()),
+        None if available is None else available + resident,
+        seconds,
+    )
+
+
+def _memory(config: TrainConfig, items: int, events: int, engine: str) -> dict[str, int]:
+    """Bytes by what they are for."""
+    small, large = (_sizes(config.method.network(config.backbone, n, config.window)) for n in _SMALL)
+
+    def at(part: str) -> int:
+        slope = (large[part] - small[part]) / (_SMALL[1] - _SMALL[0])
+        return round(small[part] + slope * (items - _SMALL[0]))
+
+    width, batch = small["width"], config.batch_size
+    stored = 2 * min(batch * items, max(WEIGHTS_AT_ONCE, 64 * items)) if engine == "native" else 4 * batch * items
+    if engine == "plain":
+        stored *= 3
+    parts = {
+        "weights": 4 * (at("dense") + at("tables")),
+        "gradients": 4 * at("dense"),
+        "optimiser": 4 * (2 * at("dense") + at("tables") + at("rows")),
+        "cross-entropy": stored + (2 * items * width if engine == "native" else 0),
+        "dataset": _EVENT_BYTES * events + 8 * events,  # and an epoch's order
+        "other": _OTHER_BYTES,
+    }
+    method = config.method
+    if isinstance(method, CriticMethod):
+        parts["target"] = 4 * (at("dense") + at("tables")) - 4 * items * (width + 1)
+        if engine == "native" and method.ensemble == "full" and method.prunable is not None:
+            row = 2 * (width + width % 2) * (1 + CONTRASTS) + 8 * (1 + CONTRASTS) + 4 * CONTRASTS * (method.heads + 1)
+            parts["sketch"] = items * (row + 12)
+        elif engine == "plain":
+            parts["all heads' values"] = 12 * batch * items * method.heads
+    return parts
+
+
+def _sizes(network: Network) -> dict[str, int]:
+    """Numbers in the dense parameters and in the tables, rows of the tables, and the state's width."""
+    tables = tables_of(network)
+    known = set(tables)
+    dense = sum(parameter.numel() for parameter in network.parameters() if parameter not in known)
+    return {
+        "dense": dense,
+        "tables": sum(table.numel() for table in tables),
+        "rows": sum(len(table) for table in tables),
+        "width": network.item_head.weight_ND.shape[1],
+    }
+
+
+def _step_seconds(config: TrainConfig, items: int, device: torch.device) -> float:
+    """Seconds a step at N items, by a line through two smaller catalogues where N is large."""
+    if items <= _LARGEST_TRIED:
+        return _try(config, items, device)
+    sizes = (_LARGEST_TRIED // 3, _LARGEST_TRIED)
+    first, second = (_try(config, size, device) for size in sizes)
+    return second + max(0.0, second - first) / (sizes[1] - sizes[0]) * (items - sizes[1])
+
+
+def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, steps: int = 12) -> float:
+    """The median of some real steps on made-up transitions, with heads as of a trained network."""
+    torch.manual_seed(0)
+    network = config.method.network(config.backbone, items, config.window, choose_engine(config.engine, device))
+    if isinstance(network.q_head, FullHeads):
+        _as_trained(network.q_head)
+    network.to(device).train()
+    target = Target(network) if network.q_head is not None else None
+    optimiser = Optimiser(network, config.learning_rate)
+    seconds = []
+    for _ in range(warm + steps):
+        batch = _made_up(config, items, device)
+        start = time.perf_counter()
+        optimiser.step(config.method.losses(network, target, batch).total)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[warm:])
+
+
+@torch.no_grad()
+def _as_trained(heads: FullHeads) -> None:
+    """Heads that agree more than they differ, along a few contrasts: what a step's cost depends on."""
+    n_items, n_heads, width = heads.weight_NKD.shape
+    common_N1D = torch.randn(n_items, 1, width) * 0.05
+    apart_NKD = torch.randn(n_items, n_heads, 1) * torch.randn(n_items, 1, width) * 0.005
+    heads.weight_NKD.add_(common_N1D + apart_NKD)
+
+
+def _made_up(config: TrainConfig, items: int, device: torch.device) -> Batch:
+    batch, window = config.batch_size, config.window
+    length_B = torch.randint(1, window + 1, (batch,), dtype=torch.int32)
+    state_BL = torch.randint(0, items, (batch, window), dtype=torch.int32)
+    state_BL[torch.arange(window) >= length_B.unsqueeze(1)] = items
+    rewards = torch.full((batch,), config.rewards.click)
+    made = Batch(
+        state_BL, length_B, torch.randint(0, items, (batch,)), rewards, state_BL, length_B, torch.rand(batch) < 0.2
+    )
+    return Batch(*(tensor.to(device) for tensor in made))
+
+
+def _resident_bytes() -> int:
+    """What this process has in memory now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 400 << 20
+
+
+def _available_bytes() -> int | None:
+    """What the machine can still give: the least of its free memory and the control group's limit."""
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                found.append(int(line.split()[1]) * 1024)
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.is_file() and (text := limit.read_text().strip()) != "max":
+            found.append(int(text) - int(limit.with_name("memory.current").read_text()))
+    except (OSError, ValueError, IndexError):
+        pass
+    return min(found) if found else None
