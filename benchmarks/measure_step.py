@@ -6,8 +6,10 @@ KIND is `port` or `port_lean` (port.py), `textbook` or `textbook_fused` (textboo
 is trained by `Trainer` itself: batch making, optimiser and target copy included. All kinds make their batches from the
 dataset within the time taken. Methods are timed fresh, after a few steps, and again after `--warm` real steps, because
 what they cost depends on the weights. What the port and the textbook do does not: both compute the same dense
-products and updates whatever the numbers are, so `step.py` times them fresh. To check that, `--warm` makes textbook
-steps, or trains VPQ and copies its weights into the port, and times again.
+products and updates whatever the numbers are, so `step.py` times them fresh. `--warm` checks that: it makes textbook
+steps, or trains VPQ and copies its weights into the port, and times again (11,811 items, one thread, fresh and
+trained: port 1.40 and 1.37 s after 200 steps of VPQ, port_lean .42 and .43 s, textbook_fused .062 and .056 s after
+1,000 steps; the machine was not idle).
 """
 
 from __future__ import annotations

@@ -11,11 +11,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from valuerec.folders import read_json
 
@@ -28,22 +26,28 @@ STYLES = {
     "supervised": ("#000000", "^", "--", "valuerec supervised"),
     "vpq": ("#009E73", "^", "-", "valuerec VPQ"),
 }
-OTHER = ("#999999", "x", ":")
+OTHERS = "xDv*P"  # markers of further methods, in grey
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
     """One picture: the time of a step on the left, its peak memory on the right."""
     rows = sorted(rows, key=lambda row: int(row["items"]))
     kinds = [name.removesuffix("_peak_gb") for name in rows[0] if name.endswith("_peak_gb")]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    others = [kind for kind in kinds if kind not in STYLES]
+    styles = STYLES | {
+        kind: ("#999999", OTHERS[place % len(OTHERS)], ":", f"valuerec {kind}") for place, kind in enumerate(others)
+    }
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for axes, suffix, label in ((left, "_s", "seconds a step (median)"), (right, "_peak_gb", "peak memory, GB")):
         for kind in kinds:
-            _line(axes, rows, kind, suffix)
+            _line(axes, rows, kind, suffix, styles[kind])
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks([row["items"] for row in rows], [f"{row['items']:,}" for row in rows])
         axes.minorticks_off()
         axes.margins(x=0.1)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("items in the catalogue")
         axes.set_ylabel(label)
@@ -56,11 +60,10 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         fontsize=11,
     )
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
-def _line(axes: Axes, rows: list[dict[str, Any]], kind: str, suffix: str) -> None:
-    colour, marker, dashes, name = STYLES.get(kind, (*OTHER, f"valuerec {kind}"))
+def _line(axes: Axes, rows: list[dict[str, Any]], kind: str, suffix: str, style: tuple[str, str, str, str]) -> None:
+    colour, marker, dashes, name = style
     known = [(row["items"], row[kind + suffix]) for row in rows if row.get(kind + suffix) is not None]
     if known:
         axes.plot(*zip(*known, strict=True), color=colour, marker=marker, linestyle=dashes, label=name)
