@@ -30,10 +30,12 @@ bench: .venv/ready  ## speed and memory; minutes, on an otherwise idle machine
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/prepare.py
 
-docs: .venv/ready  ## RESULTS.md from results/*.json
-	$(BIN)/python benchmarks/results.py --render
+docs: .venv/ready  ## RESULTS.md from results/
+	$(BIN)/python benchmarks/render.py
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -20,7 +20,7 @@ from valuerec import cli
 from worlds import random_sessions
 
 SMALL = ["--width", "8", "--batch-size", "64"]
-COMMANDS = ("prepare", "train", "evaluate", "recommend", "info", "methods", "demo")
+COMMANDS = ("prepare", "plan", "train", "evaluate", "recommend", "info", "methods", "demo")
 
 
 class World:
@@ -89,6 +89,8 @@ def called(line: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
 def the_commands(world: World, folder: Path) -> dict[str, list[str]]:
     return {
         "prepare": [*world.prepare, "--out", str(folder / "data")],
+        "plan": ["plan", str(world.data), "--heads", "3", "--width", "8"],
+        "plan numbers": ["plan", "items=500,events=9000", "--method", "supervised"],
         "train": [*world.train, "--out", str(folder / "run")],
         "evaluate": ["evaluate", str(world.run), "--split", "validation"],
         "recommend": [*world.recommend, "--out", str(folder / "answers.jsonl")],
@@ -98,9 +100,11 @@ def the_commands(world: World, folder: Path) -> dict[str, list[str]]:
     }
 
 
-WHICH = ["prepare", "train", "evaluate", "recommend", "info a dataset", "info a run", "methods"]
+WHICH = ["prepare", "plan", "plan numbers", "train", "evaluate", "recommend", "info a dataset", "info a run", "methods"]
 SAYS = {
     "prepare": ["rows", "sessions", "purchases", "Next: valuerec train"],
+    "plan": ["30 items", "peak memory", "s a step. It fits."],
+    "plan numbers": ["500 items", "cross-entropy", "s a step. It fits."],
     "train": ["test, purchase", "validation, click", "ndcg@20", "Finished after", "Next: valuerec recommend"],
     "evaluate": ["validation, purchase", "hr@5"],
     "recommend": ["60 recommendations for 3 sessions", "passed over: 1.", "like an empty one: 1."],
@@ -207,6 +211,12 @@ BAD_USAGE = {
     "valuerec recommend RUN --sessions LIVE --out OUT.csv --k 0": "k is 0",
     "valuerec recommend RUN --sessions LIVE --out LIVE": "is the input",
     "valuerec recommend RUN --sessions LIVE --out RUN/metrics.json": "lies in a folder of valuerec's",
+    "valuerec plan nowhere": "does not exist",
+    "valuerec plan items=many": "items is 'many'",
+    "valuerec plan events=5": "give items",
+    "valuerec plan 500 --method supervised --heads 3": "has no option --heads",
+    "valuerec plan 500 --ensemble half": "ensemble is half",
+    "valuerec train DATA --out OUT --engine warp": '"auto", "native", "tiled", "plain"',
     "valuerec demo --out RUN": "already in use",
     "valuerec demo --out OUT --sessions 0": "sessions is 0",
 }

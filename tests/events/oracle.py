@@ -1,4 +1,4 @@
-"""What `prepare` must make of a log, in plain Python after `protocol.md`: no engine, no arrays, no code of valuerec's."""
+"""What `prepare` must make of a log, in plain Python after `protocol.md`: no engine, and no code of valuerec's."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ def expected(
         sessions = long_sessions(left)
         keep("short_session", lambda event: event.session in sessions)
     if sample_sessions is not None:
-        drawn = sorted({event.session for event in left}, key=lambda name: (md5(f"sample/{seed}/{name}"), name))
-        keep("not_sampled", lambda event: event.session in drawn[:sample_sessions])
+        order = sorted({event.session for event in left}, key=lambda name: (md5(f"sample/{seed}/{name}"), name))
+        drawn = set(order[:sample_sessions])
+        keep("not_sampled", lambda event: event.session in drawn)
     return _arranged(left, filtered, split, seed)
 
 
@@ -112,7 +113,9 @@ def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed:
     else:
         split_of = split_by_end({session: max(event.time for event in inside) for session, inside in own.items()})
     order = sorted(own, key=lambda session: (SPLITS.index(split_of[session]), session.encode()))
-    kinds = {item: Counter(event.kind for event in left if event.item == item) for item in {e.item for e in left}}
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for event in left:
+        kinds[event.item][event.kind] += 1
     catalogue = sorted(kinds, key=str.encode)
     index = {item: place for place, item in enumerate(catalogue)}
     ordered = [

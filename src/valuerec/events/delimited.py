@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from valuerec.errors import UsageError
 from valuerec.events.blocks import LONGEST_TEXT, BadRow, Block
 from valuerec.events.sources import Source
 
@@ -22,10 +21,7 @@ def header_of(source: Source) -> tuple[list[str], str]:
     """The names in a file's first line, and the delimiter between them: comma, semicolon, tab or bar."""
     line = source.first_line().text
     delimiter = max(",;\t|", key=line.count)
-    try:
-        return next(csv.reader([line], delimiter=delimiter)), delimiter
-    except csv.Error as error:
-        raise UsageError(f"{source.path} has no header that can be read ({error}); check --format.") from error
+    return fields_of(line, delimiter), delimiter
 
 
 def read_delimited(
@@ -106,7 +102,7 @@ def _parsed_by_line(
     usual_limit = csv.field_size_limit(len(chunk))  # no field is too long for us, as it is none for the fast parser
     try:
         for number, line in enumerate(_lines(chunk), start=first):
-            fields = _fields(line, delimiter) or [""] * len(names)
+            fields = fields_of(line, delimiter) or [""] * len(names)
             if len(fields) == len(names):
                 good.append(fields)
             else:
@@ -117,7 +113,7 @@ def _parsed_by_line(
     return pa.table({name: pa.array([row[place] for row in good], pa.string()) for name, place in places.items()})
 
 
-def _fields(line: str, delimiter: str) -> list[str]:
+def fields_of(line: str, delimiter: str) -> list[str]:
     """The fields of a line, none where it is blank; all of it as one where no row can be made of it."""
     try:
         records = list(csv.reader([line, "next"], delimiter=delimiter))

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS, Block
-from valuerec.events.delimited import header_of, read_delimited
+from valuerec.events.delimited import fields_of, header_of, read_delimited
 from valuerec.events.jsonlines import object_of, read_json_lines, read_otto
 from valuerec.events.parquet import columns_of, read_parquet
 from valuerec.events.sources import Source
@@ -94,7 +94,7 @@ def reading_of(source: Source, format: str, columns: Mapping[str, str] | None) -
 def _yoochoose(source: Source) -> Reading:
     """Clicks have four fields and buys five, and neither has a header."""
     line = source.first_line().text
-    count = line.count(",") + 1
+    count = len(fields_of(line, ","))
     if line.startswith("{") or count not in (4, 5):
         raise UsageError(
             f"{source.path} is no Yoochoose file, for its first line has {count} fields between commas: clicks have 4 "

@@ -1,0 +1,150 @@
+"""RESULTS.md, made of what is committed in results/: prose from *.md, figures from *.json.
+
+python benchmarks/render.py
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from valuerec.folders import read_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+EQUIVALENCE = (
+    "SASRec-VPQ, the same steps and seeds, test metrics of the best of two validations (`benchmarks/equivalence.py`). "
+    "`ours`: native kernels, bfloat16 cross-entropy, RowAdam. `tiled`: every item scored by all heads, all in float32. "
+    "`dense adam`, `sparse adam`: PyTorch's. `factored`: another model, K maps onto one table of items. SD and W are "
+    "means over the logged actions of the validation split."
+)
+SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
+
+
+def table(cells: list[dict[str, Any]], split: str) -> list[str]:
+    """A Markdown table: mean ± standard deviation over seeds."""
+    kinds = ("purchase", "click")
+    lines = [
+        "| method | seeds | " + " | ".join(f"{kind} {name}" for kind in kinds for name in ("hr@20", "ndcg@20")) + " |",
+        "|---" * 6 + "|",
+    ]
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        own = [cell for cell in cells if cell["method"] == method]
+        values = [spread([cell[split][kind][name] for cell in own]) for kind in kinds for name in ("hr@20", "ndcg@20")]
+        lines.append(f"| {own[0]['backbone']}-{method} | {len(own)} | " + " | ".join(values) + " |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"
+
+
+def every_cell(cells: list[dict[str, Any]]) -> list[str]:
+    """Each run by itself: what it scored on test, when, and what it took."""
+    lines = [
+        "| method | seed | " + " | ".join(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN)
+        + " | best step | steps | seconds | commit |",
+        "|---" * (2 + 2 * len(SHOWN) + 4) + "|",
+    ]  # fmt: skip
+    for cell in cells:
+        figures = [f"{cell['test'][kind][name]:.4f}" for kind in ("purchase", "click") for name in SHOWN]
+        rest = [cell["best_step"], cell["steps"], round(cell["seconds"]), cell["commit"]]
+        lines.append("| " + " | ".join(map(str, [cell["method"], cell["seed"], *figures, *rest])) + " |")
+    return lines
+
+
+def step_tables(rows: list[dict[str, Any]]) -> list[str]:
+    """A table for each file that `benchmarks/step.py --save` wrote: seconds (GB) a kind of step, and the ratios."""
+    kinds = [name.removesuffix("_peak_gb") for name in rows[0] if name.endswith("_peak_gb")]
+    ratios = [name for name in rows[0] if "_over_" in name]
+    head = [*kinds, *(name.replace("_over_", " / ") for name in ratios)]
+    lines = ["| items | weights | " + " | ".join(head) + " |", "|---" * (2 + len(head)) + "|"]
+    for row in rows:
+        for weights, figures in ((row["weights"], row), ("fresh", row.get("fresh"))):
+            if figures is not None:
+                cells = [step_cell(figures, kind) for kind in kinds]
+                cells += ["–" if figures[name] is None else f"{figures[name]:.2f}" for name in ratios]
+                lines.append(f"| {row['items']:,} | {weights} | " + " | ".join(cells) + " |")
+    where = f"{rows[0]['device']}, {rows[0]['threads']} threads, engine {rows[0]['engine']}, commit {rows[0]['commit']}"
+    return [f"Median seconds a step (peak GB); {where}:", "", *lines, ""]
+
+
+def step_cell(figures: dict[str, Any], kind: str) -> str:
+    """Seconds and gigabytes, or what it would have needed."""
+    if figures[f"{kind}_s"] is None:
+        needs = figures.get(f"{kind}_needs_gb")
+        return "does not fit" + ("" if needs is None else f" ({needs:.0f} GB)")
+    return f"{figures[f'{kind}_s']:.4f} ({figures[f'{kind}_peak_gb']:.2f})"
+
+
+def render() -> str:
+    """RESULTS.md: prose from results/*.md, figures from results/*/table1.json and results/speed/step*.json."""
+    lines = [(RESULTS / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
+    for path in sorted(RESULTS.glob("*/table1.json")):
+        cells = read_json(path)
+        name = path.parent.name
+        lines += [f"## {name}", "", "Test, mean ± standard deviation over seeds:", "", *table(cells, "test"), ""]
+        lines += ["Validation, of the same weights:", "", *table(cells, "validation"), ""]
+        if (other := path.with_name("equivalence.json")).is_file():
+            lines += ["### Does what makes a step fast change what is learned?", "", EQUIVALENCE, ""]
+            lines += [*equivalence_table(read_json(other)), ""]
+        for note in sorted(path.parent.glob("*.md")):
+            lines += [note.read_text(encoding="utf-8").rstrip(), ""]
+        lines += ["<details><summary>Every run, test</summary>", "", *every_cell(cells), "", "</details>", ""]
+    lines += [(RESULTS / "speed.md").read_text(encoding="utf-8").rstrip(), ""]
+    for path in sorted((RESULTS / "speed").glob("step*.json")):
+        lines += [f"### A training step ({path.stem})", "", *step_tables(read_json(path))]
+    for path in sorted((RESULTS / "speed").glob("*.json")):
+        if not path.stem.startswith("step"):
+            lines += [f"### {path.stem}", "", *flat_table(read_json(path)), ""]
+    return "\n".join(lines)
+
+
+def equivalence_table(cells: list[dict[str, Any]]) -> list[str]:
+    """What benchmarks/equivalence.py wrote: test metrics of each variant, mean ± standard deviation over seeds."""
+    lines = [
+        "| variant | seeds | purchase hr@20 | purchase ndcg@20 | click hr@20 | click ndcg@20 | SD | W |",
+        "|---" * 8 + "|",
+    ]
+    for variant in dict.fromkeys(cell["variant"] for cell in cells):
+        own = [cell for cell in cells if cell["variant"] == variant]
+        values = [
+            spread([cell["test"][kind][name] for cell in own])
+            for kind in ("purchase", "click")
+            for name in ("hr@20", "ndcg@20")
+        ]
+        values += [spread([cell[name] for cell in own]) for name in ("spread", "weight")]
+        lines.append(f"| {variant} | {len(own)} | " + " | ".join(values) + " |")
+    commits = ", ".join(sorted({str(cell["commit"]) for cell in cells}))
+    return [*lines, "", f"Steps each: {cells[0]['steps']}; commit {commits}."]
+
+
+def flat_table(content: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
+    """Figures as they were written: a row an object, or a row a figure of a single one."""
+    if isinstance(content, list):
+        names = list(content[0])
+        lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+        return lines + ["| " + " | ".join(shown(row[name]) for name in names) + " |" for row in content]
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= {f"{name}: {inner}": x for inner, x in value.items()} if isinstance(value, dict) else {name: value}
+    return ["| what | figure |", "|---|---|", *(f"| {name} | {shown(value)} |" for name, value in flat.items())]
+
+
+def shown(value: Any) -> str:
+    """A figure with four significant digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    (ROOT / "RESULTS.md").write_text(render(), encoding="utf-8")
+    print("RESULTS.md written")
+
+
+if __name__ == "__main__":
+    main()
