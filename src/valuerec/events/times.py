@@ -55,7 +55,7 @@ def microseconds(times: Column, unit: str, certain: bool) -> Column:
         certain: whether the unit was given, so that values which look like another one are taken at their word.
     """
     if _is_clock(times):
-        return _in_range(_micros_of_clock(times))
+        return microseconds(*_number_of_clock(times), certain=True)
     if unit == "iso":
         return _from_iso(times)
     number, valid = _numbers(times)
@@ -73,12 +73,11 @@ def _is_clock(times: Column) -> bool:
     return bool(pa.types.is_timestamp(times.type) or pa.types.is_date(times.type))
 
 
-def _micros_of_clock(times: Column) -> Column:
-    zone = getattr(times.type, "tz", None)
-    try:
-        return pc.cast(pc.cast(times, pa.timestamp("us", zone), safe=False), pa.int64())  # type: ignore[no-any-return]
-    except pa.ArrowInvalid:  # seconds too far away for microseconds
-        return pa.nulls(len(times), pa.int64())
+def _number_of_clock(times: Any) -> tuple[Column, str]:
+    """Timestamps or dates as whole numbers, and their unit."""
+    if pa.types.is_date(times.type):
+        times = pc.cast(times, pa.timestamp("ms"))
+    return pc.cast(times, pa.int64()), times.type.unit
 
 
 def _in_range(micros: Any) -> Column:

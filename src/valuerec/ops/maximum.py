@@ -159,6 +159,7 @@ def pruned_maximum(
     state_BD = state_BD.contiguous()
     slope_N3, rest_N = sketch.of_mixture(mixture_K)
     length_B = (state_BD.square().sum(dim=1) + 1).sqrt_() * (1 + 1e-5)
+    apart = 1.001 * float(((state_BD.bfloat16() - state_BD).norm(dim=1) / length_B).max())
     pairs = sketch.row_N4D.shape[2] // 2
     groups = -(-batch // 64)
     packed = torch.empty(groups * 64 * pairs * 2, dtype=torch.bfloat16)
@@ -167,8 +168,8 @@ def pruned_maximum(
     most = 64 + int(n_items * _MOST_SCORED)
     parts = -(-torch.get_num_threads() // groups)
     native.call(
-        "valuerec_best", n_items, batch, width, n_heads, sketch.row_N4D, pairs, sketch.bias_N4, sketch.slack_N4,
-        slope_N3, rest_N, sketch.residual_N, weight_NKD, bias_NK, mixture_K.contiguous(),
+        "valuerec_best", n_items, batch, width, n_heads, sketch.row_N4D, pairs, sketch.bias_N4, sketch.rounding_N4,
+        sketch.norm_N4, apart, slope_N3, rest_N, sketch.residual_N, weight_NKD, bias_NK, mixture_K.contiguous(),
         int(penalty.form == "p-sub"), float(penalty.scale), state_BD, length_B, most, packed, parts,
         value_B, item_B, scored_B,
     )  # fmt: skip

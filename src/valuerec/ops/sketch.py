@@ -12,7 +12,7 @@ x = A/V − 1 and y = c/V (p-sub: x = A − V, y = c, any V) that is x + yρ ≥
 - for y < λ the left less the right is greatest at ρ* = l y / √(λ² − y²): the test is x ≥ 0 and x² ≥ l² (λ² − y²);
 - for y ≥ λ it rises with ρ: the test is at ρ = P‖h‖.
 Products are in bfloat16; each row carries a bound on their error, in units of ‖(h, 1)‖, which is added to A and taken
-from |t_j|. So whatever is ruled out is ruled out for certain.
+from |t_j|: ‖ĝ − g‖ + ‖ĝ‖ ‖ĥ − h‖ / ‖(h, 1)‖ with ĝ, ĥ rounded, and float32's own rounding. So whatever is ruled out is ruled out for certain.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 CONTRASTS = 3
-_HALF_ULP = 2.0**-8  # of bfloat16, relative
 _BLOCK = 2048
 
 
@@ -40,7 +39,8 @@ class Sketch:
         padded = width + width % 2
         self.row_N4D = torch.zeros(n_items, 1 + CONTRASTS, padded, dtype=torch.bfloat16)
         self.bias_N4 = torch.zeros(n_items, 1 + CONTRASTS)
-        self.slack_N4 = torch.zeros(n_items, 1 + CONTRASTS)
+        self.rounding_N4 = torch.zeros(n_items, 1 + CONTRASTS)
+        self.norm_N4 = torch.zeros(n_items, 1 + CONTRASTS)
         self.residual_N = torch.zeros(n_items)
         self.contrast_N3K = torch.zeros(n_items, CONTRASTS, n_heads)
         for start in range(0, n_items, _BLOCK):
@@ -73,11 +73,10 @@ class Sketch:
         self.row_N4D[items_T, :, :width] = low_T4D
         self.bias_N4[items_T] = rows_T4D[:, :, width]
         norm_T4 = low_T4D.float().norm(dim=2)
-        rounding_T4 = (low_T4D.float() - rows_T4D[:, :, :width]).norm(dim=2)
-        accumulation = 1e-7 * width
-        self.slack_N4[items_T] = 1.001 * (rounding_T4 + _HALF_ULP * norm_T4) + accumulation * (
-            norm_T4 + rows_T4D[:, :, width].abs()
-        )
+        off_T4 = (low_T4D.float() - rows_T4D[:, :, :width]).norm(dim=2)
+        accumulation = 1e-7 * width  # of float32 sums of so many products
+        self.norm_N4[items_T] = norm_T4
+        self.rounding_N4[items_T] = 1.001 * off_T4 + accumulation * (norm_T4 + rows_T4D[:, :, width].abs())
 
     def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """What the mixture α makes of each item: the contrasts' slopes √K (α·u_j), N×3, and c, N."""

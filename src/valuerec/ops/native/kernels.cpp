@@ -15,7 +15,7 @@
 
 namespace {
 
-constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4;
+constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4, kContrasts = 3, kSketch = 1 + kContrasts;
 constexpr int64_t kTileItems = 512, kMostHeads = 64;
 
 using bf16 = uint16_t;
@@ -42,13 +42,14 @@ void pack(bf16* packed, int64_t columns, int64_t depth, Source source) {
 }
 
 // acc[i][v] += row i · column 16 v + lane, over `pairs` pairs of bfloat16; rows at rows[i], 64 packed columns.
-inline void products(__m512 (&acc)[kRows][kVectors], const bf16* const (&rows)[kRows], const bf16* columns,
+template <int Rows>
+inline void products(__m512 (&acc)[Rows][kVectors], const bf16* const (&rows)[Rows], const bf16* columns,
                      int64_t pairs) {
   for (int64_t p = 0; p < pairs; ++p) {
     __m512bh column[kVectors];
     for (int v = 0; v < kVectors; ++v)
       column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + (p * kColumns + v * kLanes) * 2));
-    for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < Rows; ++i) {
       int32_t pair;
       std::memcpy(&pair, rows[i] + 2 * p, 4);
       const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
@@ -59,6 +60,21 @@ inline void products(__m512 (&acc)[kRows][kVectors], const bf16* const (&rows)[k
 
 inline __mmask16 lanes_below(int64_t count) {
   return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kLanes)) - 1);
+}
+
+// The sum over the lanes of each of 16 vectors, in one vector.
+inline __m512 sums(const __m512 (&x)[kLanes]) {
+  __m512 two[8], four[4];
+  for (int i = 0; i < 8; ++i)
+    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(two[2 * i]), b = _mm512_castps_pd(two[2 * i + 1]);
+    four[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  const auto halves = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return halves(halves(four[0], four[1]), halves(four[2], four[3]));
 }
 
 // e^x to about one unit in the last place of float32; 0 below e^-87, infinity above e^88.
@@ -83,6 +99,8 @@ inline __m512 exponential(__m512 x) {
 }  // namespace
 
 extern "C" {
+
+int64_t valuerec_contrasts() { return kContrasts; }
 
 int64_t valuerec_packed_size(int64_t columns, int64_t depth) {
   return (columns + kColumns - 1) / kColumns * kColumns * ((depth + 1) / 2) * 2;
@@ -179,9 +197,10 @@ void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight,
 //
 // An item is scored by its K heads in float32 only if its sketch can't rule out that it reaches the best value found.
 // See ops/sketch.py for the bound. Arguments:
-//   rows       bfloat16 [N][4][2 * pairs]: mean head and three contrasts of each item; rows_bias float [N][4]
-//   slack      float [N][4]: how far each of these products may be off, in units of length[b]
-//   slope      float [N][3]: what each contrast adds to the mixture; rest float [N]: c, the mixture's share of the
+//   rows       bfloat16 [N][kSketch][2 * pairs]: mean head and contrasts of each item; rows_bias float [N][kSketch]
+//   rounding, norm   float [N][kSketch]: each of these products may be off by rounding + apart * norm, in units of
+//              length[b], where apart bounds how far bfloat16 moves a state, in the same units
+//   slope      float [N][kContrasts]: what each contrast adds to the mixture; rest float [N]: c, the mixture's share of the
 //              residual; residual float [N]: P, the residual's norm, in units of length[b]
 //   heads      float [N][K][D], heads_bias float [N][K]; mixture float [K]
 //   form       0: mixture / (1 + penalty spread); 1: mixture − penalty spread
@@ -189,7 +208,7 @@ void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight,
 //   most       items a state may cost; beyond it the state is given up (item −1)
 // Out: value float [B], item int64 [B], scored int64 [B].
 void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows, int64_t pairs, const float* rows_bias,
-                   const float* slack, const float* slope, const float* rest, const float* residual,
+                   const float* rounding, const float* norm, float apart, const float* slope, const float* rest, const float* residual,
                    const float* heads, const float* heads_bias, const float* mixture, int64_t form, float penalty,
                    const float* state, const float* length, int64_t most, bf16* packed, int64_t parts,
                    float* value, int64_t* item, int64_t* scored) {
@@ -201,23 +220,34 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
   };
   std::vector<Best> found(parts * B);
   const auto exact = [&](int64_t n, int64_t b) {
-    float q[kMostHeads], mean = 0, mixed = 0, square = 0;
-    for (int64_t k = 0; k < K; ++k) {
-      const float* head = heads + (n * K + k) * D;
-      const float* own = state + b * D;
-      __m512 sum = _mm512_setzero_ps();
-      for (int64_t d = 0; d < D; d += kLanes) {
-        const __mmask16 mask = lanes_below(D - d);
-        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, head + d), _mm512_maskz_loadu_ps(mask, own + d), sum);
+    alignas(64) float q[kMostHeads];
+    const float* own = state + b * D;
+    __m512 sum = _mm512_setzero_ps(), mixed = sum, square = sum;
+    for (int64_t k = 0; k < K; k += kLanes) {
+      const __mmask16 real = lanes_below(K - k);
+      __m512 part[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) {
+        part[i] = _mm512_setzero_ps();
+        if (k + i >= K) continue;
+        const float* head = heads + (n * K + k + i) * D;
+        for (int64_t d = 0; d < D; d += kLanes) {
+          const __mmask16 mask = lanes_below(D - d);
+          part[i] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, head + d), _mm512_maskz_loadu_ps(mask, own + d), part[i]);
+        }
       }
-      q[k] = _mm512_reduce_add_ps(sum) + heads_bias[n * K + k];
-      mean += q[k];
-      mixed += mixture[k] * q[k];
+      const __m512 value = _mm512_maskz_add_ps(real, sums(part), _mm512_maskz_loadu_ps(real, heads_bias + n * K + k));
+      _mm512_store_ps(q + k, value);
+      sum = _mm512_add_ps(sum, value);
+      mixed = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(real, mixture + k), value, mixed);
     }
-    mean /= static_cast<float>(K);
-    for (int64_t k = 0; k < K; ++k) square += (q[k] - mean) * (q[k] - mean);
-    const float spread = std::sqrt(square / static_cast<float>(K));
-    return form == 0 ? mixed / (1 + penalty * spread) : mixed - penalty * spread;
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / static_cast<float>(K));
+    for (int64_t k = 0; k < K; k += kLanes) {
+      const __m512 apart = _mm512_maskz_sub_ps(lanes_below(K - k), _mm512_load_ps(q + k), mean);
+      square = _mm512_fmadd_ps(apart, apart, square);
+    }
+    const float spread = std::sqrt(_mm512_reduce_add_ps(square) / static_cast<float>(K));
+    const float mixture_value = _mm512_reduce_add_ps(mixed);
+    return form == 0 ? mixture_value / (1 + penalty * spread) : mixture_value - penalty * spread;
   };
 #pragma omp parallel for schedule(dynamic, 1) collapse(2)
   for (int64_t part = 0; part < parts; ++part)
@@ -225,7 +255,7 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
       const int64_t begin = g * kColumns, columns = std::min<int64_t>(kColumns, B - begin);
       Best* best = found.data() + part * B + begin;
       // The test, for one state: x = (A + slack) scale − shift, y = c scale; scale 0 and shift 1 rule everything out.
-      alignas(64) float scale[kColumns], shift[kColumns], norm[kColumns];
+      alignas(64) float scale[kColumns], shift[kColumns], far[kColumns];
       const auto settle = [&](int64_t c) {
         const float v = best[c].value;
         if (best[c].scored > most) {
@@ -246,7 +276,7 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
         settle(c);
       };
       for (int64_t c = 0; c < kColumns; ++c) {
-        norm[c] = c < columns ? length[begin + c] : 0.0f;
+        far[c] = c < columns ? length[begin + c] : 0.0f;
         scale[c] = 0, shift[c] = std::numeric_limits<float>::infinity();
         if (c < columns) settle(c);
       }
@@ -254,20 +284,22 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
       const __m512 lambda2 = _mm512_mul_ps(lambda, lambda);
       const int64_t first = N * part / parts, last = N * (part + 1) / parts;
       for (int64_t n = first; n < last; ++n) {
-        const bf16* own[kRows];
-        __m512 acc[kRows][kVectors];
-        for (int i = 0; i < kRows; ++i) {
-          own[i] = rows + (n * kRows + i) * pairs * 2;
-          for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_set1_ps(rows_bias[n * kRows + i]);
+        const bf16* own[kSketch];
+        __m512 acc[kSketch][kVectors];
+        for (int i = 0; i < kSketch; ++i) {
+          own[i] = rows + (n * kSketch + i) * pairs * 2;
+          for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_set1_ps(rows_bias[n * kSketch + i]);
         }
         products(acc, own, packed + g * pairs * kColumns * 2, pairs);
-        const float* bend = slope + n * (kRows - 1);
-        float total_slack = slack[n * kRows];
-        for (int i = 1; i < kRows; ++i) total_slack += std::fabs(bend[i - 1]) * slack[n * kRows + i];
+        const float* bend = slope + n * (kContrasts);
+        float slack[kSketch];
+        for (int i = 0; i < kSketch; ++i) slack[i] = rounding[n * kSketch + i] + apart * norm[n * kSketch + i];
+        float total_slack = slack[0];
+        for (int i = 1; i < kSketch; ++i) total_slack += std::fabs(bend[i - 1]) * slack[i];
         for (int v = 0; v < kVectors; ++v) {
-          const __m512 h = _mm512_load_ps(norm + v * kLanes), s = _mm512_load_ps(scale + v * kLanes);
+          const __m512 h = _mm512_load_ps(far + v * kLanes), s = _mm512_load_ps(scale + v * kLanes);
           __m512 a = _mm512_fmadd_ps(_mm512_set1_ps(total_slack), h, acc[0][v]);
-          for (int i = 1; i < kRows; ++i) a = _mm512_fmadd_ps(_mm512_set1_ps(bend[i - 1]), acc[i][v], a);
+          for (int i = 1; i < kSketch; ++i) a = _mm512_fmadd_ps(_mm512_set1_ps(bend[i - 1]), acc[i][v], a);
           const __m512 x = _mm512_fmsub_ps(a, s, _mm512_load_ps(shift + v * kLanes));
           const __m512 y = _mm512_mul_ps(_mm512_set1_ps(rest[n]), s);
           const __m512 p = _mm512_mul_ps(_mm512_set1_ps(residual[n]), h);
@@ -275,9 +307,9 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
           __mmask16 open = _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ);  // without any penalty
           if (!open) continue;
           __m512 l2 = zero;
-          for (int i = 1; i < kRows; ++i) {
+          for (int i = 1; i < kSketch; ++i) {
             const __m512 sure = _mm512_max_ps(
-                _mm512_fnmadd_ps(_mm512_set1_ps(slack[n * kRows + i]), h, _mm512_abs_ps(acc[i][v])), zero);
+                _mm512_fnmadd_ps(_mm512_set1_ps(slack[i]), h, _mm512_abs_ps(acc[i][v])), zero);
             l2 = _mm512_fmadd_ps(sure, sure, l2);
           }
           // y < λ: best at ρ* = l y / √(λ² − y²); else increasing in ρ, best at P.
