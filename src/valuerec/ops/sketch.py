@@ -12,7 +12,8 @@ x = A/V − 1 and y = c/V (p-sub: x = A − V, y = c, any V) that is x + yρ ≥
 - for y < λ the left less the right is greatest at ρ* = l y / √(λ² − y²): the test is x ≥ 0 and x² ≥ l² (λ² − y²);
 - for y ≥ λ it rises with ρ: the test is at ρ = P‖h‖.
 Products are in bfloat16; each row carries a bound on their error, in units of ‖(h, 1)‖, which is added to A and taken
-from |t_j|: ‖ĝ − g‖ + ‖ĝ‖ ‖ĥ − h‖ / ‖(h, 1)‖ with ĝ, ĥ rounded, and float32's own rounding. So whatever is ruled out is ruled out for certain.
+from |t_j|: ‖ĝ − g‖ + ‖ĝ‖ ‖ĥ − h‖ / ‖(h, 1)‖ with ĝ, ĥ rounded, and float32's own rounding. So whatever is ruled out is
+ruled out for certain.
 """
 
 from __future__ import annotations
