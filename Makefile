@@ -27,7 +27,7 @@ lint: .venv/ready  ## style, format and types
 	$(BIN)/mypy
 
 bench: .venv/ready  ## speed and memory; minutes, on an otherwise idle machine
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --all
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/ranking.py

@@ -410,7 +410,8 @@ def train_until_validated(line: list[str]) -> subprocess.Popen[str]:
         [sys.executable, "-m", "valuerec.cli", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    assert "step" in process.stderr.readline()
+    while " step " not in (line := process.stderr.readline()):
+        assert line, "it ended before its first validation"
     return process
 
 

@@ -165,7 +165,8 @@ def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> N
         backbone = backbone_named(name)(**options)
     method_options = dict(config["method"])
     method = method_named(method_options.pop("name"))(**method_options)
-    return method.network(backbone, config["dataset"]["items"], config["training"]["window"])
+    engine = ops.choose_engine("auto", torch.device("cpu"))
+    return method.network(backbone, config["dataset"]["items"], config["training"]["window"], engine)
 
 
 def load_weights(network: Network, path: Path) -> None:

@@ -68,8 +68,17 @@ class Target(nn.Module):
         self.backbone = copy.deepcopy(network.backbone)
         self.q_head = copy.deepcopy(network.q_head)
         self.engine = network.engine
+        # Before the first copy the heads are fresh: nothing can be ruled out, so there is nothing to sketch.
         self._sketch: ops.Sketch | None = None
+        self._fresh = True
+        self.register_load_state_dict_post_hook(Target._loaded)  # type: ignore[no-untyped-call]
         self.requires_grad_(False).eval()
+
+    @staticmethod
+    def _loaded(target: nn.Module, _: object) -> None:
+        """Weights from elsewhere: no sketch is of them, and they may be trained."""
+        assert isinstance(target, Target)
+        target._sketch, target._fresh = None, False
 
     @torch.no_grad()
     def copy_from(self, network: Network) -> None:
@@ -78,6 +87,9 @@ class Target(nn.Module):
         for own, other in zip(self.backbone.state_dict().values(), network.backbone.state_dict().values(), strict=True):
             own.copy_(other)
         ours, theirs = self.q_head, network.q_head
+        if self._prunes() and self._sketch is None:
+            self._sketch = ops.Sketch(*ours.whole(), refined=not self._fresh)
+        self._fresh = False
         tables = set(ours.tables())
         for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             if own not in tables:
@@ -92,6 +104,9 @@ class Target(nn.Module):
             if self._sketch is not None:
                 self._sketch.update(*ours.whole(), changed_T)
 
+    def _prunes(self) -> bool:
+        return self.engine == "native" and isinstance(self.q_head, FullHeads)
+
     @torch.no_grad()
     def best(self, state_BD: Tensor, mixture_K: Tensor, score: ops.Score, penalty: ops.Penalty | None) -> ops.Best:
         """The best score of each state over the whole catalogue.
@@ -103,14 +118,15 @@ class Target(nn.Module):
             penalty: the same formula in a form that can be pruned, where it has one.
         """
         heads = self.q_head
-        if self.engine == "native" and penalty is not None and isinstance(heads, FullHeads):
+        prunes = self._prunes() and not self._fresh and ops.can_prune(penalty, heads.n_heads, state_BD.dtype)
+        if prunes and penalty is not None:
             self._sketch = self._sketch or ops.Sketch(*heads.whole())
             return ops.pruned_maximum(state_BD, *heads.whole(), mixture_K, penalty, self._sketch)
         if self.engine == "plain":
             value_B, item_B = ops.plain_maximum(state_BD, *heads.whole(), mixture_K, score)
         else:
             value_B, item_B = ops.tiled_maximum(heads.tiles(state_BD), mixture_K, score)
-        return ops.Best(value_B, item_B, float(heads.n_items), 0)
+        return ops.Best(value_B, item_B, float(heads.n_items), len(state_BD))
 
 
 @torch.no_grad()

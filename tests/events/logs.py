@@ -71,7 +71,7 @@ def _csv(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
 
 
 def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
-    """Clicks and buys apart; bad rows among the clicks. A first good line says which file it is."""
+    """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is."""
     broken = {
         "wrong_field_count": ["1", "2"],
         "empty_session": ["", iso(START), "1", "0"],
@@ -88,8 +88,7 @@ def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
         for row in rows
         if isinstance(row, Event) and row.kind == "purchase"
     ]
-    clicks.sort(key=lambda fields: len(fields) != 4)
-    files = {"clicks.dat": clicks, "buys.dat": buys}
+    files = {"clicks.dat": [broken["empty_session"], *clicks], "buys.dat": buys}
     return [_written(folder / name, _csv(lines)) for name, lines in files.items() if lines]
 
 
@@ -207,7 +206,9 @@ def _written(path: Path, text: str) -> Path:
 DELIMITED_REASONS = ("wrong_field_count", "empty_session", "empty_item", "unknown_event", "unreadable_time")
 YOOCHOOSE_REASONS = ("wrong_field_count", "empty_session", "empty_item", "unreadable_time")
 STYLES = {
-    "yoochoose": Style("yoochoose", _yoochoose, ("click", "purchase"), YOOCHOOSE_REASONS, NUMBER_IDS, tick=1),
+    "yoochoose": Style(
+        "yoochoose", _yoochoose, ("click", "purchase"), YOOCHOOSE_REASONS, NUMBER_IDS, 1, ("empty_session",)
+    ),
     "yoochoose, text ids": Style(
         "yoochoose",
         _yoochoose,
@@ -215,6 +216,7 @@ STYLES = {
         YOOCHOOSE_REASONS,
         [name for name in TEXT_IDS if not name.isdecimal()],  # two files: all their ids must be of one kind
         tick=1,
+        own_bad=("empty_session",),
     ),
     "retailrocket": Style(
         "retailrocket", _retailrocket, ("click", "purchase", "transaction"), DELIMITED_REASONS, NUMBER_IDS, tick=1_000

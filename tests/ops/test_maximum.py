@@ -234,6 +234,57 @@ def test_the_sketch_bounds_mixture_and_spread(seed: int, heads: int, width: int)
     assert bool((mixture_BN <= most_BN + 1e-5).all())
 
 
+@needs_kernels
+@pytest.mark.parametrize("form", ["p-mul", "p-sub"])
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e-21, 1e-15, 1e15, 1e19])
+def test_pruned_agrees_with_tiles_at_any_scale(scale: float, form: str) -> None:
+    case = [tensor.float() for tensor in random_case(5, 64, 300, 15, 16, 1.0)]
+    case[1], case[2] = case[1] * scale, case[2] * scale
+    penalty = Penalty(form, 20.0)  # type: ignore[arg-type]
+    best = pruned_maximum(*case, penalty, Sketch(case[1], case[2]))
+    value_B, _ = tiled_maximum(*case, penalty)
+    finite_B = value_B.isfinite()
+    torch.testing.assert_close(best.value_B[finite_B], value_B[finite_B], rtol=2e-4, atol=0)
+
+
+@needs_kernels
+def test_what_cannot_be_pruned_is_refused() -> None:
+    case = [tensor.float() for tensor in random_case(5, 3, 9, 65, 4, 1.0)]
+    assert native.library().valuerec_most_heads() == 64
+    sketch = Sketch(case[1], case[2])
+    with pytest.raises(ValueError, match="65 heads"):
+        pruned_maximum(*case, Penalty("p-mul", 20.0), sketch)
+    fitting = [case[0], case[1][:, :9].contiguous(), case[2][:, :9].contiguous(), case[3][:9]]
+    for penalty in (Penalty("p-mul", 1e19), Penalty("p-sub", float("inf"))):
+        with pytest.raises(ValueError, match="can't be pruned"):
+            pruned_maximum(*fitting, penalty, Sketch(fitting[1], fitting[2]))
+    with pytest.raises(TypeError, match=r"takes torch\.float32"):
+        native.call("valuerec_count_not_below", 1, 1, torch.zeros(1, 1).double(), torch.zeros(1), torch.zeros(1).long())
+
+
+@needs_kernels
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e25])
+def test_heads_that_have_diverged_are_no_error(broken: float) -> None:
+    case = [tensor.float() for tensor in random_case(5, 64, 300, 15, 16, 1.0)]
+    case[1][7] = broken
+    best = pruned_maximum(*case, Penalty("p-mul", 20.0), Sketch(case[1], case[2]))
+    assert len(best.value_B) == 64
+
+
+@needs_kernels
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 9999), penalty=st.sampled_from([0.0, 20.0]), form=st.sampled_from(["p-mul", "p-sub"]))
+def test_a_sketch_without_contrasts_rules_out_no_winner(seed: int, penalty: float, form: str) -> None:
+    case = [tensor.float() for tensor in random_case(seed, 70, 200, 15, 16, 0.1)]
+    rough = Sketch(case[1], case[2], refined=False)
+    half = torch.arange(0, 200, 2)
+    chosen = Penalty(form, penalty)  # type: ignore[arg-type]
+    exact_B, _ = tiled_maximum(*case, chosen)
+    torch.testing.assert_close(pruned_maximum(*case, chosen, rough).value_B, exact_B, rtol=1e-4, atol=1e-5)
+    rough.update(case[1], case[2], half)
+    torch.testing.assert_close(pruned_maximum(*case, chosen, rough).value_B, exact_B, rtol=1e-4, atol=1e-5)
+
+
 def test_vpq_is_its_prunable_form() -> None:
     mixture, spread = torch.randn(1000), torch.rand(1000)
     torch.testing.assert_close(VPQ().prunable(mixture, spread), VPQ().target_score(mixture, spread))

@@ -33,10 +33,11 @@ def count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
         score_BN: scores of the whole catalogue.
         item_B: the item to rank (int64).
     """
-    if score_BN.device.type != "cpu" or score_BN.dtype != torch.float32 or native.why_not():
+    fits = score_BN.device.type == "cpu" and score_BN.dtype == torch.float32 and score_BN.is_contiguous()
+    if not fits or native.why_not():
         return plain_count_rank(score_BN, item_B)
     own_B = score_BN.gather(1, item_B.unsqueeze(1)).squeeze(1)
-    rank_B = torch.empty_like(item_B)
+    rank_B = torch.empty(len(item_B), dtype=torch.int64)
     native.call("valuerec_count_not_below", *score_BN.shape, score_BN, own_B, rank_B)
     return rank_B
 
@@ -66,6 +67,7 @@ def ranks(
     batch = max(1, min(1024, _SCORES_AT_ONCE // n_items))
     buffer = torch.empty(batch * n_items, device=device)
     rank_E = np.empty(len(events), dtype=np.int64)
+    counted = count_rank if network.engine == "native" else plain_count_rank
     was_training = network.training
     network.eval()
     for start in range(0, len(events), batch):
@@ -75,7 +77,7 @@ def ranks(
         score_BN = buffer[: len(number_B) * n_items].view(len(number_B), n_items)
         head = network.item_head
         torch.addmm(head.bias_N, state_BD, head.weight_ND.t(), out=score_BN)
-        rank_E[start : start + batch] = count_rank(score_BN, _tensor(rows.action_B, device)).cpu().numpy()
+        rank_E[start : start + batch] = counted(score_BN, _tensor(rows.action_B, device)).cpu().numpy()
         if progress:
             progress(start + len(number_B))
     network.train(was_training)

@@ -99,7 +99,8 @@ def _parsed_by_line(
 ) -> Any:
     """The chunk line by line, slowly; a line that leaves a quote open is a bad row."""
     good = []
-    usual_limit = csv.field_size_limit(len(chunk))  # no field is too long for us, as it is none for the fast parser
+    usual_limit = csv.field_size_limit()
+    csv.field_size_limit(max(len(chunk), usual_limit))  # no field is too long here, as for the fast parser
     try:
         for number, line in enumerate(_lines(chunk), start=first):
             fields = fields_of(line, delimiter) or [""] * len(names)

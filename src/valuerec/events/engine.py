@@ -51,7 +51,8 @@ def build(
             work / "engine.duckdb", temp_directory=str(work), preserve_insertion_order=False, **limit
         )
         try:
-            staged = engine.read_parquet([str(part) for part in parts])
+            # A folder named session=5 above ours is no column of the log.
+            staged = engine.read_parquet([str(part) for part in parts], hive_partitioning=False)
             say("filtering")
             events, stages = pipeline.filtered(
                 staged, FORMATS[options.format].rule, options.min_item_events, options.min_session_events

@@ -179,7 +179,9 @@ def _implied(wanted: Mapping[str, str]) -> str | None:
 
 
 def _shown(text: str, most: int = 120) -> str:
-    return text if len(text) <= most else text[:most] + "..."
+    """The beginning of a file's own words, with what a terminal would take for more than text escaped."""
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
+    return printable if len(text) <= most else printable + "..."
 
 
 def meanings_of(format: str, events: Mapping[str, str] | None) -> dict[str, str]:

@@ -127,7 +127,9 @@ class Source:
             chunk.decode()
         except UnicodeDecodeError as error:
             row += chunk.count(b"\n", 0, error.start)
-            raise ValuerecError(f"{self.path}, row {row} is not UTF-8 text; convert the file to UTF-8.") from error
+            raise ValuerecError(
+                f"{self.path}, row {row} is not UTF-8 text; convert the file to UTF-8, or check --format."
+            ) from error
 
     def first_line(self) -> Line:
         """The first line that is not blank.

@@ -61,6 +61,8 @@ def microseconds(times: Column, unit: str, certain: bool) -> Column:
     number, valid = _numbers(times)
     if not certain:
         valid &= _unit_of(number) == UNITS.index(unit) - 1
+    if unit == "position" and not pa.types.is_integer(times.type):
+        valid &= _fraction(times, 10**6, valid) == 0  # there is no event one and a half
     factor, divisor = _PER_UNIT[unit]
     valid &= (number >= 0) & (number <= _LAST // factor * divisor)
     micros = np.where(valid, number, 0) * factor // divisor

@@ -21,7 +21,8 @@ from torch.nn import functional
 from valuerec.ops import native
 
 _buffers: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
-WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer of the mixed form: 128 MiB
+WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer: 128 MiB in bfloat16, 256 MiB in float32
+_LARGEST_TOTAL: Final = 1e25  # beyond it a row's share of 1 / total is lost in bfloat16
 
 
 def plain_weighted_cross_entropy(
@@ -82,24 +83,35 @@ class _InForward(torch.autograd.Function):
 def _float_gradients(
     state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    batch = len(state_BD)
-    logits_BN = _buffer("float", state_BD, batch * len(weight_ND)).view(batch, len(weight_ND))
-    torch.addmm(bias_N, state_BD, weight_ND.t(), out=logits_BN)
-    chosen_B1 = target_B.unsqueeze(1)
-    chosen_logit_B = logits_BN.gather(1, chosen_B1).squeeze(1)
-    highest_B1 = logits_BN.amax(dim=1, keepdim=True)
-    weights_BN = logits_BN.sub_(highest_B1).exp_()
-    total_B1 = weights_BN.sum(dim=1, keepdim=True)
-    loss_B = total_B1.log().add_(highest_B1).squeeze(1) - chosen_logit_B
-    scale_B1 = importance_B.unsqueeze(1) / batch
-    gradient_BN = weights_BN.mul_(scale_B1 / total_B1)  # d loss / d logits: w (softmax − 1[a = target]) / B
-    gradient_BN.scatter_add_(1, chosen_B1, -scale_B1)
-    return loss_B, gradient_BN @ weight_ND, gradient_BN.t() @ state_BD, gradient_BN.sum(dim=0)
+    batch, n_items = len(state_BD), len(weight_ND)
+    loss_B, by_state_BD = state_BD.new_empty(batch), torch.empty_like(state_BD)
+    by_weight_ND, by_bias_N = torch.zeros_like(weight_ND), torch.zeros_like(bias_N)
+    rows = max(1, WEIGHTS_AT_ONCE // n_items)
+    for start in range(0, batch, rows):
+        part = slice(start, min(start + rows, batch))
+        count = part.stop - start
+        logits_BN = _buffer("float", state_BD, count * n_items).view(count, n_items)
+        torch.addmm(bias_N, state_BD[part], weight_ND.t(), out=logits_BN)
+        chosen_B1 = target_B[part].unsqueeze(1)
+        chosen_logit_B = logits_BN.gather(1, chosen_B1).squeeze(1)
+        highest_B1 = logits_BN.amax(dim=1, keepdim=True)
+        weights_BN = logits_BN.sub_(highest_B1).exp_()
+        total_B1 = weights_BN.sum(dim=1, keepdim=True)
+        loss_B[part] = total_B1.log().add_(highest_B1).squeeze(1) - chosen_logit_B
+        scale_B1 = importance_B[part].unsqueeze(1) / batch
+        gradient_BN = weights_BN.mul_(scale_B1 / total_B1)  # d loss / d logits: w (softmax − 1[a = target]) / B
+        gradient_BN.scatter_add_(1, chosen_B1, -scale_B1)
+        by_state_BD[part] = gradient_BN @ weight_ND
+        by_weight_ND.addmm_(gradient_BN.t(), state_BD[part])
+        by_bias_N.add_(gradient_BN.sum(dim=0))
+    return loss_B, by_state_BD, by_weight_ND, by_bias_N
 
 
 def _mixed_gradients(
     state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, target_B: Tensor, importance_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if {tensor.dtype for tensor in (state_BD, weight_ND, bias_N, importance_B)} != {torch.float32}:
+        return _float_gradients(state_BD, weight_ND, bias_N, target_B, importance_B)
     batch, width = state_BD.shape
     n_items = len(weight_ND)
     pairs = (width + 1) // 2
@@ -122,10 +134,10 @@ def _mixed_gradients(
         packed = torch.empty(max(stride * pairs * 2, (-(-width // 64) * 64 + 1) * stride), dtype=torch.bfloat16)
         total_B = torch.empty(count, dtype=torch.float64)
         native.call(
-            "valuerec_softmax_weights", n_items, count, width, low_ND, pairs, bias_N, state_BD[part], offset_B[part],
-            packed, weight_NB, stride, total_B,
+            "valuerec_softmax_weights", n_items, count, width, low_ND, pairs, bias_N.contiguous(), state_BD[part],
+            offset_B[part], packed, weight_NB, stride, total_B,
         )  # fmt: skip
-        if not bool(total_B.isfinite().all()):  # a target e^88 times less likely than another item
+        if not bool((total_B < _LARGEST_TOTAL).all()):  # a hopeless target, or NaN
             return _float_gradients(state_BD, weight_ND, bias_N, target_B, importance_B)
         loss_B[part] = total_B.log()
         row_B = torch.arange(count)
@@ -144,5 +156,6 @@ def _mixed_gradients(
 def _buffer(use: str, like: Tensor, size: int) -> Tensor:
     key = (use, like.device, like.dtype)
     if key not in _buffers or _buffers[key].numel() < size:
-        _buffers[key] = like.new_empty(size)
+        with torch.inference_mode(False):  # or training could not write to it later
+            _buffers[key] = torch.empty(size, dtype=like.dtype, device=like.device)
     return _buffers[key][:size]

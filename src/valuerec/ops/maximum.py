@@ -50,7 +50,9 @@ class Best(NamedTuple):
     given_up: int
 
 
-_TILE_NUMBERS = 1 << 20  # numbers of a tile: 4 MiB, measured best of 1 to 8 (docs/log.md)
+_TILE_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 26}  # of a tile: 4 MiB stay in a CPU's cache; a GPU wants large ones
+_MOST_HEADS = 64  # that the kernels have room for
+_LARGEST_SCALE = 1e15  # whose square float32 can hold
 _MOST_SCORED = 1 / 24  # of the catalogue: beyond it, tiles are cheaper than items one by one
 
 
@@ -119,7 +121,7 @@ def tiled_maximum(tiles: Tiles, mixture_K: Tensor, score: Score, tile: int | Non
         value_B and item_B (int64). Nothing of size B×N×K is stored.
     """
     n_items, n_heads, batch, fill = tiles
-    tile = tile or max(1, _TILE_NUMBERS // (n_heads * batch))
+    tile = tile or max(1, _TILE_NUMBERS.get(mixture_K.device.type, 1 << 20) // (n_heads * batch))
     workspace = mixture_K.new_empty(min(tile, n_items) * n_heads * batch)
     # α and 1/K side by side: the mixture and the mean in one pass over the tile.
     average_2K = torch.stack([mixture_K, torch.full_like(mixture_K, 1 / n_heads)])
@@ -134,6 +136,11 @@ def tiled_maximum(tiles: Tiles, mixture_K: Tensor, score: Score, tile: int | Non
         best_B = torch.where(better_B, value_B, best_B)
         item_B = torch.where(better_B, place_B + start, item_B)
     return best_B, item_B
+
+
+def can_prune(penalty: Penalty | None, n_heads: int, dtype: torch.dtype) -> bool:
+    """Whether `pruned_maximum` can do it; else tiles can."""
+    return penalty is not None and n_heads <= _MOST_HEADS and penalty.scale <= _LARGEST_SCALE and dtype == torch.float32
 
 
 def pruned_maximum(
@@ -153,9 +160,14 @@ def pruned_maximum(
         mixture_K: α.
         penalty: the formula to maximise.
         sketch: of these weights and biases.
+
+    Raises:
+        ValueError: where `can_prune` says no.
     """
     batch, width = state_BD.shape
     n_items, n_heads, _ = weight_NKD.shape
+    if not can_prune(penalty, n_heads, state_BD.dtype):
+        raise ValueError(f"{n_heads} heads of {state_BD.dtype} and {penalty} can't be pruned")
     state_BD = state_BD.contiguous()
     slope_N3, rest_N = sketch.of_mixture(mixture_K)
     length_B = (state_BD.square().sum(dim=1) + 1).sqrt_() * (1 + 1e-5)

@@ -25,6 +25,8 @@ from torch import Tensor
 
 CONTRASTS = 3
 _BLOCK = 2048
+_FLOOR = 1e-16  # below what float32 and bfloat16 can tell from nothing, squared or multiplied
+_HUGE = 1e30
 
 
 class Sketch:
@@ -33,9 +35,11 @@ class Sketch:
     Args:
         weight_NKD: the heads' weights.
         bias_NK: their biases.
+        refined: find every item's contrasts now. Else items are sketched without any, which bounds less and costs
+            little, until `update` refines them: right for fresh heads, that have learned nothing to tell apart.
     """
 
-    def __init__(self, weight_NKD: Tensor, bias_NK: Tensor) -> None:
+    def __init__(self, weight_NKD: Tensor, bias_NK: Tensor, refined: bool = True) -> None:
         n_items, n_heads, width = weight_NKD.shape
         padded = width + width % 2
         self.row_N4D = torch.zeros(n_items, 1 + CONTRASTS, padded, dtype=torch.bfloat16)
@@ -45,31 +49,24 @@ class Sketch:
         self.residual_N = torch.zeros(n_items)
         self.contrast_N3K = torch.zeros(n_items, CONTRASTS, n_heads)
         for start in range(0, n_items, _BLOCK):
-            self.update(weight_NKD, bias_NK, torch.arange(start, min(start + _BLOCK, n_items)))
+            block = torch.arange(start, min(start + _BLOCK, n_items))
+            self._update(weight_NKD[block], bias_NK[block], block, refined)
 
     def update(self, weight_NKD: Tensor, bias_NK: Tensor, items: Tensor) -> None:
-        """Sketch some items anew."""
+        """Sketch some items anew, with their contrasts."""
         for start in range(0, len(items), _BLOCK):
             block = items[start : start + _BLOCK]
-            self._update(weight_NKD[block], bias_NK[block], block)
+            self._update(weight_NKD[block], bias_NK[block], block, refined=True)
 
-    def _update(self, weight_TKD: Tensor, bias_TK: Tensor, items_T: Tensor) -> None:
+    def _update(self, weight_TKD: Tensor, bias_TK: Tensor, items_T: Tensor, refined: bool) -> None:
         n_heads, width = weight_TKD.shape[1:]
         whole_TKD = torch.cat([weight_TKD, bias_TK.unsqueeze(2)], dim=2)
         mean_T1D = whole_TKD.mean(dim=1, keepdim=True)
         centred_TKD = whole_TKD - mean_T1D
-        basis_JK = _contrast_basis(n_heads)
-        inner_TJD = torch.matmul(basis_JK, centred_TKD)
-        square_TJ, vector_TJJ = torch.linalg.eigh(inner_TJD @ inner_TJD.transpose(1, 2))  # ascending
-        used = min(CONTRASTS, n_heads - 1)
-        own_TuK = vector_TJJ[:, :, n_heads - 1 - used :].transpose(1, 2) @ basis_JK
-        self.contrast_N3K[items_T, :used] = own_TuK
-        rows_T4D = torch.zeros(len(items_T), 1 + CONTRASTS, width + 1)
-        rows_T4D[:, :1] = mean_T1D
-        rows_T4D[:, 1 : 1 + used] = own_TuK @ centred_TKD / math.sqrt(n_heads)
-        if n_heads - 1 > used:  # eigh is off by some rounding errors of the largest
-            left_T = square_TJ[:, n_heads - 2 - used].clamp(min=0) + 3e-5 * square_TJ[:, -1].clamp(min=0)
-            self.residual_N[items_T] = (left_T / n_heads).sqrt()
+        contrast_T3K, residual_T = _contrasts(centred_TKD) if refined else _no_contrasts(centred_TKD)
+        self.contrast_N3K[items_T] = contrast_T3K
+        self.residual_N[items_T] = residual_T + _FLOOR
+        rows_T4D = torch.cat([mean_T1D, contrast_T3K @ centred_TKD / math.sqrt(n_heads)], dim=1)
         low_T4D = rows_T4D[:, :, :width].bfloat16()
         self.row_N4D[items_T, :, :width] = low_T4D
         self.bias_N4[items_T] = rows_T4D[:, :, width]
@@ -77,7 +74,7 @@ class Sketch:
         off_T4 = (low_T4D.float() - rows_T4D[:, :, :width]).norm(dim=2)
         accumulation = 1e-7 * width  # of float32 sums of so many products
         self.norm_N4[items_T] = norm_T4
-        self.rounding_N4[items_T] = 1.001 * off_T4 + accumulation * (norm_T4 + rows_T4D[:, :, width].abs())
+        self.rounding_N4[items_T] = 1.001 * off_T4 + accumulation * (norm_T4 + rows_T4D[:, :, width].abs()) + _FLOOR
 
     def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """What the mixture α makes of each item: the contrasts' slopes √K (α·u_j), N×3, and c, N."""
@@ -86,6 +83,35 @@ class Sketch:
         apart = (mixture_K - 1 / n_heads).square().sum()
         rest_N = (apart - along_N3.square().sum(dim=1)).clamp_(min=0).add_(4e-7 * apart).sqrt_()
         return along_N3.mul_(math.sqrt(n_heads)), rest_N.mul_(math.sqrt(n_heads))
+
+
+def _contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:
+    """The best contrasts of each item, T×3×K, and P, T."""
+    n_items, n_heads, _ = centred_TKD.shape
+    used = min(CONTRASTS, n_heads - 1)
+    contrast_T3K, residual_T = _no_contrasts(centred_TKD)
+    basis_JK = _contrast_basis(n_heads)
+    inner_TJD = torch.matmul(basis_JK, centred_TKD)
+    square_TJJ = inner_TJD @ inner_TJD.transpose(1, 2)
+    plain_T = ~square_TJJ.isfinite().all(dim=2).all(dim=1)  # values that float32 can't square: no contrasts
+    try:
+        square_TJ, vector_TJJ = torch.linalg.eigh(square_TJJ.nan_to_num(0.0, 0.0, 0.0))  # ascending
+    except RuntimeError:  # seen with many equal eigenvalues
+        return contrast_T3K, residual_T
+    own_TuK = vector_TJJ[:, :, n_heads - 1 - used :].transpose(1, 2) @ basis_JK
+    left_T = torch.zeros(n_items)
+    if n_heads - 1 > used:  # eigh is off by some rounding errors of the largest
+        left_T = square_TJ[:, n_heads - 2 - used].clamp(min=0) + 3e-5 * square_TJ[:, -1].clamp(min=0)
+    contrast_T3K[~plain_T, :used] = own_TuK[~plain_T]
+    residual_T[~plain_T] = (left_T / n_heads).sqrt()[~plain_T]
+    return contrast_T3K, residual_T
+
+
+def _no_contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:
+    """No contrasts, and what P is then: the norm of all that the heads differ by."""
+    n_items, n_heads, _ = centred_TKD.shape
+    residual_T = centred_TKD.flatten(1).norm(dim=1) / math.sqrt(n_heads)
+    return torch.zeros(n_items, CONTRASTS, n_heads), residual_T.nan_to_num(_HUGE, _HUGE).clamp(max=_HUGE)
 
 
 def _contrast_basis(n_heads: int) -> Tensor:

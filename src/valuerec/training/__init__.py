@@ -15,6 +15,7 @@ from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import check_unused, check_whole, explained_io
+from valuerec.ops import choose_engine, native
 from valuerec.training.config import TrainConfig
 from valuerec.training.planning import Plan, plan_run
 from valuerec.training.reporting import Reporter
@@ -67,6 +68,7 @@ def train(
     network = fresh_network(config, dataset, device)
     run = _open(Path(out), config, dataset) if resume else Run.create(Path(out), config, dataset, device)
     trainer = Trainer(config, dataset, network, run, reporter)
+    reporter.say(f"  {describe_engine(network.engine, device)}")
     if resume:
         trainer.resume()
         run.reopen()
@@ -136,8 +138,6 @@ def plan(data: str | Path | Dataset | Mapping[str, int], *, timed: bool = True, 
 
 def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device, reporter: Reporter) -> None:
     """Say so before a run that this machine's memory will not hold."""
-    if device.type != "cpu":
-        return
     planned = plan_run(config, dataset.n_items, len(dataset.item_E), device, timed=False)
     if not planned.fits:
         reporter.say(
@@ -162,6 +162,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def describe_engine(engine: str, device: torch.device) -> str:
+    """In a line: which engine works, where, and why not a faster one."""
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    reason = f" (not native: {native.why_not()})" if engine == "tiled" and device.type == "cpu" else ""
+    return f"engine {engine}, {where}{reason}"
+
+
 def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
     """Open a run to go on with, having compared its configuration with the one asked for."""
     run = Run(path)
@@ -170,6 +177,12 @@ def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
     if asked["dataset"]["fingerprint"] != recorded["dataset"]["fingerprint"]:
         raise UsageError(
             f"{path} was trained on another dataset than {dataset.path}; resume with the one it began with."
+        )
+    engine, before = choose_engine(config.engine, choose_device(config.device)), run.environment.get("engine")
+    if engine != before:
+        raise UsageError(
+            f"{path} was trained with the engine {before}, and here it would be {engine}: another run. Resume where "
+            f"{before} works, or train anew into another folder."
         )
     for part in ("backbone", "method", "rewards", "training"):
         for name, value in asked[part].items():

@@ -39,11 +39,15 @@ class RowAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move the rows that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._move(parameter, self.state[parameter], group["lr"])
-        return None
+        return loss
 
     def _move(self, table: Tensor, state: dict[str, Any], rate: float) -> None:
         if not state:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+from valuerec import ops
 from valuerec.heads import FullHeads
 from valuerec.methods import Batch, CriticMethod
 from valuerec.network import Network, Target
@@ -62,10 +63,15 @@ def plan_run(config: TrainConfig, items: int, events: int, device: torch.device,
         timed: try some steps (seconds); without, `step_seconds` is None.
     """
     engine = choose_engine(config.engine, device)
+    with torch.random.fork_rng():  # planning must not change what is drawn afterwards
+        return _plan(config, items, events, device, engine, timed)
+
+
+def _plan(config: TrainConfig, items: int, events: int, device: torch.device, engine: ops.Engine, timed: bool) -> Plan:
     parts = _memory(config, items, events, engine)
-    resident = _resident_bytes()
+    resident = _resident_bytes() if device.type == "cpu" else 0
     seconds = _step_seconds(config, items, device) if timed else None
-    available = _available_bytes()
+    available = _available_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     return Plan(
         items,
         events,
@@ -77,7 +83,7 @@ def plan_run(config: TrainConfig, items: int, events: int, device: torch.device,
     )
 
 
-def _memory(config: TrainConfig, items: int, events: int, engine: str) -> dict[str, int]:
+def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine) -> dict[str, int]:
     """Bytes by what they are for."""
     small, large = (_sizes(config.method.network(config.backbone, n, config.window)) for n in _SMALL)
 
@@ -86,9 +92,11 @@ def _memory(config: TrainConfig, items: int, events: int, engine: str) -> dict[s
         return round(small[part] + slope * (items - _SMALL[0]))
 
     width, batch = small["width"], config.batch_size
-    stored = 2 * min(batch * items, max(WEIGHTS_AT_ONCE, 64 * items)) if engine == "native" else 4 * batch * items
-    if engine == "plain":
-        stored *= 3
+    stored = {
+        "native": 2 * min(batch * items, max(WEIGHTS_AT_ONCE, 64 * items)),
+        "tiled": 4 * min(batch * items, max(WEIGHTS_AT_ONCE, items)),
+        "plain": 12 * batch * items,
+    }[engine]
     parts = {
         "weights": 4 * (at("dense") + at("tables")),
         "gradients": 4 * at("dense"),
@@ -138,6 +146,8 @@ def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, s
         _as_trained(network.q_head)
     network.to(device).train()
     target = Target(network) if network.q_head is not None else None
+    if target is not None:
+        target.load_state_dict(target.state_dict())  # as after a copy: no longer fresh
     optimiser = Optimiser(network, config.learning_rate)
     seconds = []
     for _ in range(warm + steps):

@@ -54,6 +54,7 @@ class Run:
         self.path = Path(path)
         self.manifest: dict[str, Any] = read_manifest(self.path, "run", SCHEMA_VERSION, RunManifest)
         self.config: dict[str, Any] = read_json(self.path / "config.json")
+        self.environment: dict[str, Any] = read_json(self.path / "environment.json")
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> Run:
@@ -165,7 +166,11 @@ def environment(device: torch.device, engine: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "engine": engine,
-        "no_native_engine_because": native.why_not() or None,
+        "not_native_because": None
+        if engine == "native"
+        else native.why_not()
+        if engine == "tiled"
+        else "not asked for",
     }
 
 

@@ -11,16 +11,30 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
+from valuerec.folders import flush, sha256
+
 _FLAGS: Final = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+# Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, d float64.
+_SIGNATURES: Final = {
+    "valuerec_softmax_weights": "iiibifffbbid",
+    "valuerec_item_gradient": "iiibiffbffi",
+    "valuerec_best": "iiiibifffsffffffisffibifll",
+    "valuerec_count_not_below": "iiffl",
+}
+_NUMBERS: Final[dict[str, Any]] = {"i": ctypes.c_int64, "s": ctypes.c_float}
+_TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "d": torch.float64}
 _NEEDED: Final = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 _why_not = ""
 
@@ -37,28 +51,31 @@ def library() -> Any:
     global _why_not
     try:
         return _load()
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+    except (OSError, subprocess.SubprocessError, AttributeError, RuntimeError, ValueError) as error:
         _why_not = " ".join(str(error).split())
         return None
 
 
-def pointer(tensor: Tensor) -> ctypes.c_void_p:
-    """Where a contiguous tensor's numbers lie."""
-    assert tensor.is_contiguous() and tensor.device.type == "cpu"
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 def call(name: str, *arguments: Tensor | int | float) -> None:
-    """Call a kernel: tensors by address, whole numbers as int64, fractions as float32."""
-    converted = [
-        pointer(value)
-        if isinstance(value, Tensor)
-        else ctypes.c_float(value)
-        if isinstance(value, float)
-        else ctypes.c_int64(value)
-        for value in arguments
-    ]
-    getattr(library(), name)(*converted)
+    """Call a kernel.
+
+    Raises:
+        TypeError: where an argument is not what `_SIGNATURES` says, which would read or write where it must not.
+    """
+    kinds = _SIGNATURES[name]
+    if len(kinds) != len(arguments):
+        raise TypeError(f"{name} takes {len(kinds)} arguments, not {len(arguments)}")
+    getattr(library(), name)(*(_converted(name, kind, value) for kind, value in zip(kinds, arguments, strict=True)))
+
+
+def _converted(name: str, kind: str, value: Tensor | int | float) -> Any:
+    if kind in _NUMBERS and isinstance(value, int | float):
+        return _NUMBERS[kind](value)
+    fits = isinstance(value, Tensor) and value.dtype == _TENSORS.get(kind) and value.device.type == "cpu"
+    if isinstance(value, Tensor) and fits and value.is_contiguous():
+        return ctypes.c_void_p(value.data_ptr())
+    found = f"{value.dtype} on {value.device}" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"{name} was given {found} where it takes {_TENSORS.get(kind, kind)}, contiguous, on the CPU")
 
 
 def _load() -> ctypes.CDLL:
@@ -66,16 +83,22 @@ def _load() -> ctypes.CDLL:
     missing = [flag for flag in _NEEDED if flag not in flags]
     if missing:
         raise OSError(f"this processor has no {', '.join(missing)}")
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
+    compilers = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
+    compiler = next((words for words in compilers if words and shutil.which(words[0])), None)
+    if compiler is None:
         raise OSError("there is no C++ compiler (g++ or clang++) here")
     source = resources.files(__package__).joinpath("kernels.cpp").read_bytes()
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
-    key = hashlib.sha256(b"\0".join([source, version, " ".join(_FLAGS).encode(), " ".join(flags).encode()]))
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    key = hashlib.sha256(
+        b"\0".join([source, version, " ".join([*compiler, *_FLAGS]).encode(), " ".join(flags).encode()])
+    )
     path = _cache() / f"kernels-{key.hexdigest()[:20]}.so"
-    if not path.is_file():
+    if not _whole(path):
         _build(compiler, source, path)
-    return ctypes.CDLL(str(path))
+    loaded = ctypes.CDLL(str(path))
+    for name in _SIGNATURES:
+        getattr(loaded, name)
+    return loaded
 
 
 def _processor_flags() -> list[str]:
@@ -88,22 +111,44 @@ def _processor_flags() -> list[str]:
 
 
 def _cache() -> Path:
-    """A folder of this user's own: what lies there is run."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "valuerec"
+    """A folder of this user's own, that nobody else may write to: what lies there is run."""
+    asked = os.environ.get("XDG_CACHE_HOME", "")
+    folder = (Path(asked) if Path(asked).is_absolute() else Path.home() / ".cache") / "valuerec"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_uid != os.getuid():
-        raise OSError(f"the cache {folder} belongs to somebody else")
+    _check_own(folder)
     return folder
 
 
-def _build(compiler: str, source: bytes, path: Path) -> None:
+def _check_own(path: Path) -> None:
+    status = path.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(f"{path} belongs to somebody else or may be written to by others")
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library was built there and is as it was built."""
+    mark = path.with_suffix(".sha256")
+    if not (path.is_file() and mark.is_file()):
+        return False
+    _check_own(path)
+    return mark.read_text(encoding="utf-8", errors="replace") == sha256(path)
+
+
+def _build(compiler: list[str], source: bytes, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        code, built = Path(work) / "kernels.cpp", Path(work) / "kernels.so"
+        code, built, mark = (Path(work) / name for name in ("kernels.cpp", "kernels.so", "kernels.sha256"))
         code.write_bytes(source)
         done = subprocess.run(
-            [compiler, *_FLAGS, "-w", "-o", str(built), str(code)], capture_output=True, text=True, timeout=300
+            [*compiler, *_FLAGS, "-w", "-o", str(built), str(code)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=300,
         )
         if done.returncode:
-            raise OSError(f"{compiler} failed: {done.stderr[-500:]}")
+            raise OSError(f"{shlex.join(compiler)} failed: {done.stderr[-500:]}")
+        built.chmod(0o700)
+        mark.write_text(sha256(built), encoding="utf-8")
+        flush(built)
         built.replace(path)
+        mark.replace(path.with_suffix(".sha256"))

@@ -100,7 +100,7 @@ inline __m512 exponential(__m512 x) {
 
 extern "C" {
 
-int64_t valuerec_contrasts() { return kContrasts; }
+int64_t valuerec_most_heads() { return kMostHeads; }
 
 int64_t valuerec_packed_size(int64_t columns, int64_t depth) {
   return (columns + kColumns - 1) / kColumns * kColumns * ((depth + 1) / 2) * 2;
@@ -123,7 +123,9 @@ void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const bf16* item,
       __m512 minus[kVectors], sum[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         const int64_t b = g * kColumns + v * kLanes;
-        minus[v] = _mm512_maskz_loadu_ps(lanes_below(B - b), offset + b);
+        // Beyond the batch: minus infinity, so that what is stored there is as good as zero.
+        minus[v] = _mm512_mask_loadu_ps(_mm512_set1_ps(std::numeric_limits<float>::infinity()), lanes_below(B - b),
+                                        offset + b);
         sum[v] = _mm512_setzero_ps();
       }
       for (int64_t n = first; n < last; n += kRows) {
@@ -262,7 +264,7 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
           scale[c] = 0, shift[c] = std::numeric_limits<float>::infinity();
         } else if (form == 1) {
           scale[c] = 1, shift[c] = v - 4e-6f * std::fabs(v);
-        } else if (v > 1e-30f) {
+        } else if (v > 1e-12f) {
           scale[c] = (1 + 4e-6f) / v, shift[c] = 1;
         } else {  // the penalty raises negative values: nothing can be ruled out yet
           scale[c] = 0, shift[c] = -std::numeric_limits<float>::infinity();
@@ -304,7 +306,7 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
           const __m512 y = _mm512_mul_ps(_mm512_set1_ps(rest[n]), s);
           const __m512 p = _mm512_mul_ps(_mm512_set1_ps(residual[n]), h);
           const __m512 z = _mm512_fmadd_ps(y, p, x);
-          __mmask16 open = _mm512_cmp_ps_mask(z, zero, _CMP_GE_OQ);  // without any penalty
+          __mmask16 open = _mm512_cmp_ps_mask(z, zero, _CMP_NLT_UQ);  // without any penalty; NaN rules nothing out
           if (!open) continue;
           __m512 l2 = zero;
           for (int i = 1; i < kSketch; ++i) {
@@ -317,9 +319,9 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
           const __m512 at_best = _mm512_mul_ps(l2, _mm512_fnmadd_ps(y, y, lambda2));
           const __m512 at_end = _mm512_mul_ps(lambda2, _mm512_fmadd_ps(p, p, l2));
           const __m512 need = _mm512_mask_mov_ps(at_end, flat, at_best), have = _mm512_mask_mov_ps(z, flat, x);
-          open &= _mm512_cmp_ps_mask(have, zero, _CMP_GE_OQ) &
+          open &= _mm512_cmp_ps_mask(have, zero, _CMP_NLT_UQ) &
                   _mm512_cmp_ps_mask(_mm512_mul_ps(have, have), _mm512_mul_ps(need, _mm512_set1_ps(1 - 4e-6f)),
-                                     _CMP_GE_OQ);
+                                     _CMP_NLT_UQ);
           while (open) {
             const int64_t c = v * kLanes + __builtin_ctz(open);
             open = static_cast<__mmask16>(open & (open - 1));
