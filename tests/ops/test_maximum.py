@@ -227,10 +227,12 @@ def test_the_sketch_bounds_mixture_and_spread(seed: int, heads: int, width: int)
     slope_N3, rest_N = sketch.of_mixture(mixture_K)
     low_BN = (product_BN4[:, :, 1:].abs() - slack_BN4[:, :, 1:]).clamp(min=0).square().sum(dim=2).sqrt()
     high_BN = product_BN4[:, :, 1:].abs().add(slack_BN4[:, :, 1:]).square().sum(dim=2)
-    high_BN = (high_BN + (sketch.residual_N * length_B1).square()).sqrt()
+    high_BN = (high_BN + (sketch.residual_N2[:, 1] * length_B1).square()).sqrt()
     assert bool((low_BN <= spread_BN + 1e-5).all()) and bool((spread_BN <= high_BN + 1e-5).all())
     most_BN = product_BN4[:, :, 0] + (product_BN4[:, :, 1:] * slope_N3).sum(dim=2) + slack_BN4[:, :, 0]
-    most_BN = most_BN + (slack_BN4[:, :, 1:] * slope_N3.abs()).sum(dim=2) + rest_N * sketch.residual_N * length_B1
+    most_BN = (
+        most_BN + (slack_BN4[:, :, 1:] * slope_N3.abs()).sum(dim=2) + rest_N * sketch.residual_N2[:, 1] * length_B1
+    )
     assert bool((mixture_BN <= most_BN + 1e-5).all())
 
 

@@ -129,9 +129,14 @@ class CriticMethod(Method):
     @torch.no_grad()
     def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> tuple[Tensor, ops.Best]:
         """Y = r + γ max_a target_score at s', and y = r on a session's last event; and how the maximum was found."""
-        next_state_BD = target.backbone(batch.next_state_BL, batch.next_length_B)
-        best = target.best(next_state_BD, mixture_K, self.target_score, self.prunable)
-        return batch.reward_B + self.discount * best.value_B.masked_fill(batch.done_B, 0.0), best
+        y_B = batch.reward_B.clone()
+        live_R = (~batch.done_B).nonzero().flatten()  # a session's last event has no s' to search at
+        if not len(live_R):
+            return y_B, ops.Best(y_B[:0], batch.action_B[:0], 0.0, 0)
+        next_state_RD = target.backbone(batch.next_state_BL[live_R], batch.next_length_B[live_R])
+        best = target.best(next_state_RD, mixture_K, self.target_score, self.prunable)
+        y_B[live_R] += self.discount * best.value_B
+        return y_B, best
 
     def losses(self, network: Network, target: Target | None, batch: Batch) -> Losses:
         """½ (y − Σ α_k Q_k(s,a))² + regulariser + importance · CE(s,a), each a mean over the batch."""

@@ -181,7 +181,7 @@ def pruned_maximum(
     parts = -(-torch.get_num_threads() // groups)
     native.call(
         "valuerec_best", n_items, batch, width, n_heads, sketch.row_N4D, pairs, sketch.bias_N4, sketch.rounding_N4,
-        sketch.norm_N4, apart, slope_N3, rest_N, sketch.residual_N, weight_NKD, bias_NK, mixture_K.contiguous(),
+        sketch.norm_N4, apart, slope_N3, rest_N, sketch.residual_N2, weight_NKD, bias_NK, mixture_K.contiguous(),
         int(penalty.form == "p-sub"), float(penalty.scale), state_BD, length_B, most, packed, parts,
         value_B, item_B, scored_B,
     )  # fmt: skip

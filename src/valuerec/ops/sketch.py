@@ -13,7 +13,8 @@ x = A/V − 1 and y = c/V (p-sub: x = A − V, y = c, any V) that is x + yρ ≥
 - for y ≥ λ it rises with ρ: the test is at ρ = P‖h‖.
 Products are in bfloat16; each row carries a bound on their error, in units of ‖(h, 1)‖, which is added to A and taken
 from |t_j|: ‖ĝ − g‖ + ‖ĝ‖ ‖ĥ − h‖ / ‖(h, 1)‖ with ĝ, ĥ rounded, and float32's own rounding. So whatever is ruled out is
-ruled out for certain.
+ruled out for certain. The kernel looks at the mean and two contrasts first (the third is then a part of the residual),
+and at the third where that does not rule an item out.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Sketch:
         self.bias_N4 = torch.zeros(n_items, 1 + CONTRASTS)
         self.rounding_N4 = torch.zeros(n_items, 1 + CONTRASTS)
         self.norm_N4 = torch.zeros(n_items, 1 + CONTRASTS)
-        self.residual_N = torch.zeros(n_items)
+        self.residual_N2 = torch.zeros(n_items, 2)
         self.contrast_N3K = torch.zeros(n_items, CONTRASTS, n_heads)
         for start in range(0, n_items, _BLOCK):
             block = torch.arange(start, min(start + _BLOCK, n_items))
@@ -63,9 +64,9 @@ class Sketch:
         whole_TKD = torch.cat([weight_TKD, bias_TK.unsqueeze(2)], dim=2)
         mean_T1D = whole_TKD.mean(dim=1, keepdim=True)
         centred_TKD = whole_TKD - mean_T1D
-        contrast_T3K, residual_T = _contrasts(centred_TKD) if refined else _no_contrasts(centred_TKD)
+        contrast_T3K, residual_T2 = _contrasts(centred_TKD) if refined else _no_contrasts(centred_TKD)
         self.contrast_N3K[items_T] = contrast_T3K
-        self.residual_N[items_T] = residual_T + _FLOOR
+        self.residual_N2[items_T] = residual_T2 + _FLOOR
         rows_T4D = torch.cat([mean_T1D, contrast_T3K @ centred_TKD / math.sqrt(n_heads)], dim=1)
         low_T4D = rows_T4D[:, :, :width].bfloat16()
         self.row_N4D[items_T, :, :width] = low_T4D
@@ -86,32 +87,34 @@ class Sketch:
 
 
 def _contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:
-    """The best contrasts of each item, T×3×K, and P, T."""
-    n_items, n_heads, _ = centred_TKD.shape
+    """The best contrasts of each item, T×3×K, and P without the last of them and with it, T×2."""
+    n_heads = centred_TKD.shape[1]
     used = min(CONTRASTS, n_heads - 1)
-    contrast_T3K, residual_T = _no_contrasts(centred_TKD)
+    contrast_T3K, residual_T2 = _no_contrasts(centred_TKD)
     basis_JK = _contrast_basis(n_heads)
     inner_TJD = torch.matmul(basis_JK, centred_TKD)
     square_TJJ = inner_TJD @ inner_TJD.transpose(1, 2)
-    plain_T = ~square_TJJ.isfinite().all(dim=2).all(dim=1)  # values that float32 can't square: no contrasts
+    fits_T = square_TJJ.isfinite().all(dim=2).all(dim=1)  # else float32 can't square the values: no contrasts
     try:
         square_TJ, vector_TJJ = torch.linalg.eigh(square_TJJ.nan_to_num(0.0, 0.0, 0.0))  # ascending
     except RuntimeError:  # seen with many equal eigenvalues
-        return contrast_T3K, residual_T
-    own_TuK = vector_TJJ[:, :, n_heads - 1 - used :].transpose(1, 2) @ basis_JK
-    left_T = torch.zeros(n_items)
-    if n_heads - 1 > used:  # eigh is off by some rounding errors of the largest
-        left_T = square_TJ[:, n_heads - 2 - used].clamp(min=0) + 3e-5 * square_TJ[:, -1].clamp(min=0)
-    contrast_T3K[~plain_T, :used] = own_TuK[~plain_T]
-    residual_T[~plain_T] = (left_T / n_heads).sqrt()[~plain_T]
-    return contrast_T3K, residual_T
+        return contrast_T3K, residual_T2
+    own_TuK = vector_TJJ.flip(2)[:, :, :used].transpose(1, 2) @ basis_JK  # the best first
+    contrast_T3K[fits_T, :used] = own_TuK[fits_T]
+    for place, contrasts in enumerate((CONTRASTS - 1, CONTRASTS)):
+        left_T = torch.zeros(len(square_TJ))
+        if n_heads - 1 > contrasts:  # eigh is off by some rounding errors of the largest
+            left_T = square_TJ[:, n_heads - 2 - contrasts].clamp(min=0) + 3e-5 * square_TJ[:, -1].clamp(min=0)
+        residual_T2[fits_T, place] = (left_T / n_heads).sqrt()[fits_T]
+    return contrast_T3K, residual_T2
 
 
 def _no_contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:
     """No contrasts, and what P is then: the norm of all that the heads differ by."""
     n_items, n_heads, _ = centred_TKD.shape
-    residual_T = centred_TKD.flatten(1).norm(dim=1) / math.sqrt(n_heads)
-    return torch.zeros(n_items, CONTRASTS, n_heads), residual_T.nan_to_num(_HUGE, _HUGE).clamp(max=_HUGE)
+    residual_T1 = centred_TKD.flatten(1).norm(dim=1, keepdim=True) / math.sqrt(n_heads)
+    residual_T2 = residual_T1.nan_to_num(_HUGE, _HUGE).clamp(max=_HUGE).repeat(1, 2)
+    return torch.zeros(n_items, CONTRASTS, n_heads), residual_T2
 
 
 def _contrast_basis(n_heads: int) -> Tensor:

@@ -15,7 +15,8 @@
 
 namespace {
 
-constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4, kContrasts = 3, kSketch = 1 + kContrasts;
+constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4;
+constexpr int kContrasts = 3, kSketch = 1 + kContrasts, kFirst = kContrasts;  // rows of the first look: all but one
 constexpr int64_t kTileItems = 512, kMostHeads = 64;
 
 using bf16 = uint16_t;
@@ -42,18 +43,19 @@ void pack(bf16* packed, int64_t columns, int64_t depth, Source source) {
 }
 
 // acc[i][v] += row i · column 16 v + lane, over `pairs` pairs of bfloat16; rows at rows[i], 64 packed columns.
-template <int Rows>
+// Only the first Vectors of the 4 vectors of columns are used.
+template <int Vectors, int Rows>
 inline void products(__m512 (&acc)[Rows][kVectors], const bf16* const (&rows)[Rows], const bf16* columns,
                      int64_t pairs) {
   for (int64_t p = 0; p < pairs; ++p) {
-    __m512bh column[kVectors];
-    for (int v = 0; v < kVectors; ++v)
+    __m512bh column[Vectors];
+    for (int v = 0; v < Vectors; ++v)
       column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + (p * kColumns + v * kLanes) * 2));
     for (int i = 0; i < Rows; ++i) {
       int32_t pair;
       std::memcpy(&pair, rows[i] + 2 * p, 4);
       const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-      for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
+      for (int v = 0; v < Vectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
     }
   }
 }
@@ -136,7 +138,7 @@ void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const bf16* item,
           rows[i] = item + at * pairs * 2;
           for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_sub_ps(_mm512_set1_ps(bias[at]), minus[v]);
         }
-        products(acc, rows, columns, pairs);
+        products<kVectors>(acc, rows, columns, pairs);
         const int real = static_cast<int>(std::min<int64_t>(kRows, last - n));
         for (int i = 0; i < real; ++i)
           for (int v = 0; v < kVectors; ++v) {
@@ -175,7 +177,7 @@ void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight,
       __m512 acc[kRows][kVectors];
       for (int i = 0; i < kRows; ++i)
         for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_setzero_ps();
-      products(acc, rows, packed + g * pairs * kColumns * 2, pairs);
+      products<kVectors>(acc, rows, packed + g * pairs * kColumns * 2, pairs);
       for (int i = 0; i < real; ++i)
         for (int v = 0; v < kVectors; ++v) {
           const int64_t d = g * kColumns + v * kLanes;
@@ -203,7 +205,8 @@ void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight,
 //   rounding, norm   float [N][kSketch]: each of these products may be off by rounding + apart * norm, in units of
 //              length[b], where apart bounds how far bfloat16 moves a state, in the same units
 //   slope      float [N][kContrasts]: what each contrast adds to the mixture; rest float [N]: c, the mixture's share of the
-//              residual; residual float [N]: P, the residual's norm, in units of length[b]
+//              residual; residual float [N][2]: P, the residual's norm, without the last contrast and with it, in units
+//              of length[b]
 //   heads      float [N][K][D], heads_bias float [N][K]; mixture float [K]
 //   form       0: mixture / (1 + penalty spread); 1: mixture − penalty spread
 //   length     float [B]: a bound on the norm of (state, 1)
@@ -251,10 +254,20 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
     const float mixture_value = _mm512_reduce_add_ps(mixed);
     return form == 0 ? mixture_value / (1 + penalty * spread) : mixture_value - penalty * spread;
   };
+  const auto last_row = [&](const bf16* row, int64_t b) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t d = 0; d < D; d += kLanes) {
+      const __m256i low = _mm256_maskz_loadu_epi16(lanes_below(D - d), row + d);
+      const __m512 wide = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16));
+      sum = _mm512_fmadd_ps(wide, _mm512_maskz_loadu_ps(lanes_below(D - d), state + b * D + d), sum);
+    }
+    return _mm512_reduce_add_ps(sum);
+  };
 #pragma omp parallel for schedule(dynamic, 1) collapse(2)
   for (int64_t part = 0; part < parts; ++part)
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t begin = g * kColumns, columns = std::min<int64_t>(kColumns, B - begin);
+      const int vectors = static_cast<int>((columns + kLanes - 1) / kLanes);
       Best* best = found.data() + part * B + begin;
       // The test, for one state: x = (A + slack) scale − shift, y = c scale; scale 0 and shift 1 rule everything out.
       alignas(64) float scale[kColumns], shift[kColumns], far[kColumns];
@@ -286,30 +299,38 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
       const __m512 lambda2 = _mm512_mul_ps(lambda, lambda);
       const int64_t first = N * part / parts, last = N * (part + 1) / parts;
       for (int64_t n = first; n < last; ++n) {
-        const bf16* own[kSketch];
-        __m512 acc[kSketch][kVectors];
-        for (int i = 0; i < kSketch; ++i) {
+        const bf16* own[kFirst];
+        __m512 acc[kFirst][kVectors];
+        for (int i = 0; i < kFirst; ++i) {
           own[i] = rows + (n * kSketch + i) * pairs * 2;
           for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_set1_ps(rows_bias[n * kSketch + i]);
         }
-        products(acc, own, packed + g * pairs * kColumns * 2, pairs);
-        const float* bend = slope + n * (kContrasts);
+        const bf16* group = packed + g * pairs * kColumns * 2;
+        switch (vectors) {  // the last group may have fewer states
+          case 1: products<1>(acc, own, group, pairs); break;
+          case 2: products<2>(acc, own, group, pairs); break;
+          case 3: products<3>(acc, own, group, pairs); break;
+          default: products<kVectors>(acc, own, group, pairs);
+        }
+        const float* bend = slope + n * kContrasts;
         float slack[kSketch];
         for (int i = 0; i < kSketch; ++i) slack[i] = rounding[n * kSketch + i] + apart * norm[n * kSketch + i];
         float total_slack = slack[0];
-        for (int i = 1; i < kSketch; ++i) total_slack += std::fabs(bend[i - 1]) * slack[i];
-        for (int v = 0; v < kVectors; ++v) {
+        for (int i = 1; i < kFirst; ++i) total_slack += std::fabs(bend[i - 1]) * slack[i];
+        const float last_bend = bend[kContrasts - 1];  // in the first look a part of the residual
+        const float share = std::sqrt(rest[n] * rest[n] + last_bend * last_bend) * (1 + 1e-6f);
+        for (int v = 0; v < vectors; ++v) {
           const __m512 h = _mm512_load_ps(far + v * kLanes), s = _mm512_load_ps(scale + v * kLanes);
           __m512 a = _mm512_fmadd_ps(_mm512_set1_ps(total_slack), h, acc[0][v]);
-          for (int i = 1; i < kSketch; ++i) a = _mm512_fmadd_ps(_mm512_set1_ps(bend[i - 1]), acc[i][v], a);
+          for (int i = 1; i < kFirst; ++i) a = _mm512_fmadd_ps(_mm512_set1_ps(bend[i - 1]), acc[i][v], a);
           const __m512 x = _mm512_fmsub_ps(a, s, _mm512_load_ps(shift + v * kLanes));
-          const __m512 y = _mm512_mul_ps(_mm512_set1_ps(rest[n]), s);
-          const __m512 p = _mm512_mul_ps(_mm512_set1_ps(residual[n]), h);
+          const __m512 y = _mm512_mul_ps(_mm512_set1_ps(share), s);
+          const __m512 p = _mm512_mul_ps(_mm512_set1_ps(residual[2 * n]), h);
           const __m512 z = _mm512_fmadd_ps(y, p, x);
           __mmask16 open = _mm512_cmp_ps_mask(z, zero, _CMP_NLT_UQ);  // without any penalty; NaN rules nothing out
           if (!open) continue;
           __m512 l2 = zero;
-          for (int i = 1; i < kSketch; ++i) {
+          for (int i = 1; i < kFirst; ++i) {
             const __m512 sure = _mm512_max_ps(
                 _mm512_fnmadd_ps(_mm512_set1_ps(slack[i]), h, _mm512_abs_ps(acc[i][v])), zero);
             l2 = _mm512_fmadd_ps(sure, sure, l2);
@@ -322,10 +343,24 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
           open &= _mm512_cmp_ps_mask(have, zero, _CMP_NLT_UQ) &
                   _mm512_cmp_ps_mask(_mm512_mul_ps(have, have), _mm512_mul_ps(need, _mm512_set1_ps(1 - 4e-6f)),
                                      _CMP_NLT_UQ);
+          if (!open) continue;
+          alignas(64) float first_x[kLanes], first_l2[kLanes];
+          _mm512_store_ps(first_x, x);
+          _mm512_store_ps(first_l2, l2);
           while (open) {
-            const int64_t c = v * kLanes + __builtin_ctz(open);
+            const int lane = __builtin_ctz(open);
+            const int64_t c = v * kLanes + lane;
             open = static_cast<__mmask16>(open & (open - 1));
-            if (c < columns && best[c].scored <= most) attempt(n, c);
+            if (c >= columns || best[c].scored > most) continue;
+            // The second look, with the last contrast.
+            const float t = last_row(rows + (n * kSketch + kFirst) * pairs * 2, begin + c) + rows_bias[n * kSketch + kFirst];
+            const float off = slack[kFirst] * far[c], sure = std::max(std::fabs(t) - off, 0.0f);
+            const float x2 = first_x[lane] + (last_bend * t + std::fabs(last_bend) * off) * scale[c];
+            const float y2 = rest[n] * scale[c], p2 = residual[2 * n + 1] * far[c], l22 = first_l2[lane] + sure * sure;
+            const bool level = y2 < penalty;
+            const float have2 = level ? x2 : x2 + y2 * p2;
+            const float need2 = level ? l22 * (penalty * penalty - y2 * y2) : penalty * penalty * (p2 * p2 + l22);
+            if (!(have2 < 0) && !(have2 * have2 < need2 * (1 - 4e-6f))) attempt(n, c);
           }
         }
       }
