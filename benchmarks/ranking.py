@@ -49,7 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         dataset = write_dataset(Path(folder), options.events, options.items)
-        network = Network(SASRec(width=WIDTH), options.items, 10, 0).eval()
+        engine = ops.choose_engine("auto", torch.device("cpu"))
+        network = Network(SASRec(width=WIDTH), options.items, 10, 0, engine=engine).eval()
         head, count = network.item_head, len(dataset.item_E)
         state_ED = torch.randn(count, WIDTH)
         buffer = torch.empty(1024, options.items)
@@ -76,6 +77,7 @@ def main() -> None:
         "items": options.items,
         "events": count,
         "threads": torch.get_num_threads(),
+        "engine": engine,
         "seconds": found,
         "ranks_by_product": found["ranks"] / found["product"],
         "top_256_by_product": found["top of 256"] / found["product of 256"],

@@ -16,7 +16,8 @@ from valuerec.dataset import Dataset, Split
 from valuerec.network import Network
 from valuerec.ops import native
 
-_SCORES_AT_ONCE = 1 << 22  # numbers of the one score buffer: 16 MiB, which stays in the cache
+_STATES_AT_ONCE = 1024
+_SCORES_AT_ONCE = 1 << 25  # numbers of the one score buffer: 128 MiB, whatever the catalogue
 
 
 def plain_count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
@@ -60,24 +61,27 @@ def ranks(
         progress: told after each batch how many events are done.
 
     Returns:
-        rank_E from 1 to N. Memory beside the result: one buffer of 16 MiB (one row of N where that is more).
+        rank_E from 1 to N. Memory beside the result: one buffer of 128 MiB (one row of N where that is more).
     """
     events = dataset.events_of(split)
     n_items = dataset.n_items
-    batch = max(1, min(1024, _SCORES_AT_ONCE // n_items))
-    buffer = torch.empty(batch * n_items, device=device)
+    rows = max(1, min(_STATES_AT_ONCE, _SCORES_AT_ONCE // n_items))
+    buffer = torch.empty(rows * n_items, device=device)
     rank_E = np.empty(len(events), dtype=np.int64)
+    head = network.item_head
     counted = count_rank if network.engine == "native" else plain_count_rank
     was_training = network.training
     network.eval()
-    for start in range(0, len(events), batch):
-        number_B = np.arange(events.start + start, min(events.start + start + batch, events.stop))
-        rows = dataset.transitions(number_B, network.window)
-        state_BD = network.state(_tensor(rows.state_BL, device), _tensor(rows.length_B, device))
-        score_BN = buffer[: len(number_B) * n_items].view(len(number_B), n_items)
-        head = network.item_head
-        torch.addmm(head.bias_N, state_BD, head.weight_ND.t(), out=score_BN)
-        rank_E[start : start + batch] = counted(score_BN, _tensor(rows.action_B, device)).cpu().numpy()
+    for start in range(0, len(events), _STATES_AT_ONCE):
+        number_B = np.arange(events.start + start, min(events.start + start + _STATES_AT_ONCE, events.stop))
+        batch = dataset.transitions(number_B, network.window)
+        state_BD = network.state(_tensor(batch.state_BL, device), _tensor(batch.length_B, device))
+        action_B = _tensor(batch.action_B, device)
+        for first in range(0, len(number_B), rows):
+            part = slice(first, min(first + rows, len(number_B)))
+            score_BN = buffer[: (part.stop - first) * n_items].view(part.stop - first, n_items)
+            torch.addmm(head.bias_N, state_BD[part], head.weight_ND.t(), out=score_BN)
+            rank_E[start + first : start + part.stop] = counted(score_BN, action_B[part]).cpu().numpy()
         if progress:
             progress(start + len(number_B))
     network.train(was_training)

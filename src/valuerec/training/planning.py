@@ -28,7 +28,7 @@ from valuerec.training.optimiser import Optimiser, tables_of
 
 _SMALL = (1000, 2000)
 _LARGEST_TRIED = 60_000
-_OTHER_BYTES = 250 << 20  # libraries' workspaces, allocator slack, a validation's buffers: measured, benchmarks/plan.py
+_OTHER_BYTES = 150 << 20  # libraries' workspaces, allocator slack, a validation's buffers: measured, benchmarks/plan.py
 _EVENT_BYTES = 6  # of the dataset, an event: item, kind, history
 
 
@@ -157,7 +157,15 @@ def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, s
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[warm:])
+    median = statistics.median(seconds[warm:])
+    if target is None or not isinstance(config.method, CriticMethod):
+        return median
+    # The target's copy costs by the rows that changed: so many in so many steps, if items were drawn evenly.
+    start = time.perf_counter()
+    target.copy_from(network)
+    every = config.method.target_every
+    changed = [1 - (1 - 1 / items) ** (config.batch_size * count) for count in (warm + steps, every)]
+    return median + (time.perf_counter() - start) * changed[1] / changed[0] / every
 
 
 @torch.no_grad()
