@@ -146,6 +146,8 @@ def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
         "item": "int32",
         "event": "uint8",
     }
+    head = (folder / "arrays.safetensors").read_bytes()[:8]
+    assert int.from_bytes(head, "little") % 8 == 0, "the arrays begin where a memory map reads them whole"
     return Prepared(
         filtered=manifest["account"]["filtered"],
         sessions=_rows(folder / "sessions.parquet", ["session", "split", "events", "start", "end"]),

@@ -147,6 +147,15 @@ def test_a_random_split_is_80_10_10_and_a_session_keeps_its_place_when_the_log_g
     assert sizes == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.02)
 
 
+def test_the_bounds_of_the_random_split_are_where_they_should_be(tmp_path: Path) -> None:
+    """Of six million sessions, those whose md5 lies closest to .8 and .9 on either side (within 5e-7)."""
+    right = {"s519103": "train", "s4903756": "validation", "s1889973": "validation", "s3141393": "test"}
+    log = write_csv(tmp_path / "log.csv", [(name, "i", 1_400_000_000, "click") for name in right for _ in range(3)])
+    prepare([log], format="events", out=tmp_path / "data")
+    table = pq.read_table(tmp_path / "data/sessions.parquet")
+    assert dict(zip(table["session"].to_pylist(), table["split"].to_pylist(), strict=True)) == right
+
+
 def test_a_temporal_split_goes_by_the_end_of_a_session_and_ties_by_id(tmp_path: Path) -> None:
     start = START // 1_000_000
     # All sessions begin alike; a and b end last, with the others tied so that ids decide, in byte order.
