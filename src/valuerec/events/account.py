@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from valuerec.events.formats import FORMATS
+from valuerec.printing import whole_table
 
 
 def account_table(manifest: Mapping[str, Any]) -> Group:
     """Rows read = kept + filtered by reason + bad by reason, and the counts beside those published for the full log."""
     account = manifest["account"]
-    rows = Table("rows", "", "", title="Account of every row")
+    rows = whole_table("rows", "", "", title="Account of every row")
     rows.columns[2].justify = "right"
     for source in manifest["sources"]:
         rows.add_row("read", source["name"], f"{source['rows']:,}")
@@ -26,7 +26,7 @@ def account_table(manifest: Mapping[str, Any]) -> Group:
         rows.caption = "Bad rows: quarantine.parquet"
     counts, published = manifest["counts"], FORMATS[manifest["config"]["format"]].published
     splits = manifest["splits"]
-    sizes = Table("", "here", *splits, *(["published, full log"] if published else []), title="What was prepared")
+    sizes = whole_table("", "here", *splits, *(["published, full log"] if published else []), title="What was prepared")
     for name in ("sessions", "items", "clicks", "purchases"):
         parts = [f"{split[name]:,}" if name in split else "" for split in splits.values()]
         sizes.add_row(name, f"{counts[name]:,}", *parts, *([f"{published[name]:,}"] if published else []))
