@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from provenance import provenance
 from valuerec.dataset import Dataset
 from valuerec.folders import write_manifest
 from valuerec.training.order import BatchOrder
@@ -73,7 +74,7 @@ def main() -> None:
         loop = options.batches // 100 * BATCH / (time.perf_counter() - start)
     answer = {"events": len(dataset.item_E), "transitions_per_s": ours, "plain_loop_per_s": loop, "ratio": ours / loop}
     if options.json:
-        print(json.dumps(answer, indent=2))
+        print(json.dumps(answer | provenance(), indent=2))
     else:
         print(f"{ours:,.0f} transitions/s on one core, {ours / loop:.0f}x a plain loop's {loop:,.0f}, "
               f"of {answer['events']:,} events")  # fmt: skip

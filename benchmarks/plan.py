@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from made_up_log import write_dataset
+from provenance import provenance
 
 VALUEREC = str(Path(sys.executable).with_name("valuerec"))
 
@@ -66,7 +67,7 @@ def main() -> None:
         for method in options.methods:
             row = compare(items, method, options.steps)
             if options.json:
-                print(json.dumps(row), flush=True)
+                print(json.dumps(row | provenance()), flush=True)
             else:
                 print(
                     f"{items:>9,} {method:<10} peak {row['planned_peak_gb']:.2f} GB planned, {row['peak_gb']:.2f} GB "

@@ -27,6 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
+from provenance import provenance
+
 CLICKS, BUYS, SESSIONS, ITEMS = 33_000_000, 1_150_000, 9_250_000, 52_000
 CHUNK_SESSIONS = 250_000
 START_MS, SPAN_MS = 1_396_321_200_000, 183 * 86_400_000  # April to September 2014
@@ -116,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     figures = measure(options.scale)
     if options.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(figures | {"seed": 0} | provenance(), indent=2))
     else:
         print(
             f"{figures['account']['rows_read']:,} rows in {figures['seconds']} s on {figures['cpus']} cores "

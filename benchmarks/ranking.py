@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from batches import write_dataset
+from provenance import provenance
 from valuerec import ops
 from valuerec.backbones import SASRec
 from valuerec.evaluation import ranks
@@ -84,7 +85,7 @@ def main() -> None:
         "top_1_by_product": found["top of 1"] / found["product of 1"],
     }
     if options.json:
-        print(json.dumps(answer, indent=2))
+        print(json.dumps(answer | provenance(), indent=2))
     else:
         print(
             f"Ranks of {count:,} events over {options.items:,} items: {found['ranks']:.1f} s, "

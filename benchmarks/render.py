@@ -96,7 +96,7 @@ def render() -> str:
         lines += ["<details><summary>Every run, test</summary>", "", *every_cell(cells), "", "</details>", ""]
     lines += [(RESULTS / "speed.md").read_text(encoding="utf-8").rstrip(), ""]
     for path in sorted((RESULTS / "speed").glob("step*.json")):
-        lines += [f"### A training step ({path.stem})", "", *step_tables(read_json(path))]
+        lines += ["### A training step", "", *step_tables(read_json(path))]
     for path in sorted((RESULTS / "speed").glob("*.json")):
         if not path.stem.startswith("step"):
             lines += [f"### {path.stem}", "", *flat_table(read_json(path)), ""]
@@ -129,8 +129,14 @@ def flat_table(content: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
         lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
         return lines + ["| " + " | ".join(shown(row[name]) for name in names) + " |" for row in content]
     flat: dict[str, Any] = {}
-    for name, value in content.items():
-        flat |= {f"{name}: {inner}": x for inner, x in value.items()} if isinstance(value, dict) else {name: value}
+
+    def add(name: str, value: Any) -> None:
+        for inner, x in value.items() if isinstance(value, dict) else ():
+            add(f"{name}: {inner}" if name else inner, x)
+        if not isinstance(value, dict):
+            flat[name] = value
+
+    add("", content)
     return ["| what | figure |", "|---|---|", *(f"| {name} | {shown(value)} |" for name, value in flat.items())]
 
 

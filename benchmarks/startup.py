@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from provenance import provenance
+
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "import valuerec": [sys.executable, "-c", "import valuerec"],
@@ -34,7 +36,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     if options.json:
-        print(json.dumps(medians, indent=2))
+        print(json.dumps(medians | provenance(), indent=2))
     else:
         for name, value in medians.items():
             print(f"{value:6.3f} s  {name}")

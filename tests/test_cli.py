@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import inspect
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 
 from valuerec import cli
+from valuerec.training import TrainConfig
 from worlds import random_sessions
 
 SMALL = ["--width", "8", "--batch-size", "64"]
@@ -426,9 +430,8 @@ def test_an_interrupted_training_leaves_a_run_to_use_and_to_go_on_with(
     out, told = process.communicate(timeout=60)
     assert process.returncode == 130 and out == "" and "Traceback" not in told
     last = told.splitlines()[-1]
-    assert last == (
-        f"valuerec: Interrupted; go on with: valuerec train {world.data} --out '{run}' --resume (and the same options)"
-    )
+    again = [*line, "--epochs", "100000", "--out", str(run), "--resume"]
+    assert last == f"valuerec: Interrupted; go on with: {shlex.join(['valuerec', *again])}"
     assert cli.run(["info", str(run)]) == 0 and cli.run(["evaluate", str(run)]) == 0
     answers = tmp_path / "answers.jsonl"
     assert cli.run(["recommend", str(run), "--sessions", str(world.live), "--out", str(answers)]) == 0
@@ -543,3 +546,26 @@ def test_a_terminal_sees_a_bar_and_the_same_answer(world: World) -> None:
 
     line = ["evaluate", str(world.run), "--json"]
     assert on_a_terminal(line) == called(line).stdout
+
+
+def test_the_commands_defaults_are_the_functions() -> None:
+    config = TrainConfig()
+    given = {name: one.default for name, one in inspect.signature(cli.train).parameters.items()}
+    for field in dataclasses.fields(config):
+        if field.name in given and field.name not in ("backbone", "method"):
+            assert given[field.name] == getattr(config, field.name), field.name
+    assert given["method"] == config.method.name and given["backbone"] == config.backbone.name  # type: ignore[attr-defined]
+    assert (given["reward_click"], given["reward_purchase"]) == (config.rewards.click, config.rewards.purchase)
+
+
+def test_ids_that_are_numbers_here_and_mostly_text_there_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "session,item,time"
+    for name, ids in (("num", [str(n) for n in range(40)]), ("mixed", ["7", *(f"s{n}" for n in range(40))])):
+        rows = [f"{session},{place},{1_700_000_000 + place}" for session in ids for place in range(4)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *rows]) + "\n")
+    files = [str(tmp_path / "num.csv"), str(tmp_path / "mixed.csv")]
+    assert cli.run(["prepare", *files, "--format", "events", "--out", str(tmp_path / "data")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Note: the session ids are whole numbers in num.csv, and in mixed.csv 98% of them are text" in told

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import valuerec as vr
 from test_sessions import write
@@ -141,3 +143,25 @@ def test_prepare_train_load_and_recommend_are_what_the_readme_says(tmp_path: Pat
     assert {item.id for item in items} == {f"i{number}" for number in range(7)}
     assert [item.score for item in items] == sorted((item.score for item in items), reverse=True)
     assert sum(item.score for item in items) == pytest.approx(1, abs=1e-5)
+
+
+class LastItem(nn.Module):
+    """Somebody's own backbone, in a few lines: the state is the last item's vector."""
+
+    def __init__(self, n_items: int, window: int) -> None:
+        super().__init__()
+        self.item = nn.Embedding(n_items + 1, 8)
+
+    def forward(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+        return self.item(items_BL[torch.arange(len(items_BL)), length_B.long() - 1])
+
+
+def test_somebodys_own_backbone_goes_all_the_way(small: Dataset, tmp_path: Path) -> None:
+    run = vr.train(small, out=tmp_path / "own", epochs=1, **(SMALL | {"backbone": LastItem}))
+    write(tmp_path / "live.jsonl", LIVE)
+    told = vr.evaluate(run, backbone=LastItem)
+    assert told == json.loads((run / "metrics.json").read_text())["test"]
+    done = vr.recommend(run, tmp_path / "live.jsonl", out=tmp_path / "out.jsonl", k=5, backbone=LastItem)
+    assert done.recommendations == 5 * len(LIVE)
+    with pytest.raises(UsageError, match="LastItem, not one of valuerec's; load it with backbone="):
+        vr.evaluate(run)

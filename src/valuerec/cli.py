@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +115,8 @@ def prepare(
         _print_json(dataset.manifest)
         return
     _say(account_table(dataset.manifest))
+    for note in dataset.manifest.get("notes", []):
+        _say(f"Note: {note}")
     _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
 
 
@@ -478,6 +481,9 @@ def run(arguments: list[str]) -> int:
     except ValuerecError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt as interrupt:
+        if "--resume" in str(interrupt):  # the whole line, to be pasted
+            again = shlex.join(["valuerec", *arguments, *(() if "--resume" in arguments else ("--resume",))])
+            return _fail(f"Interrupted; go on with: {again}", 130)
         return _fail(f"Interrupted{'; ' if str(interrupt) else '.'}{interrupt}", 130)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

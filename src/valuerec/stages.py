@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from valuerec.backbones import Backbone
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
 from valuerec.dataset import SPLITS, Dataset, Split
 from valuerec.errors import UsageError
@@ -36,6 +37,7 @@ def evaluate(
     *,
     data: str | Path | None = None,
     device: str = "auto",
+    backbone: Backbone | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a run's weights on a held-out split: HR@k and NDCG@k, purchases and clicks apart.
@@ -45,6 +47,7 @@ def evaluate(
         split: train, validation or test.
         data: the dataset, where it has moved since training.
         device: auto, cpu or cuda.
+        backbone: the backbone's factory, where it is none of valuerec's own.
         progress: told now and then how many events of how many are done.
 
     Returns:
@@ -59,7 +62,7 @@ def evaluate(
 
     if split not in SPLITS:
         raise UsageError(f"There is no split named {split!r}; choose one of: {', '.join(SPLITS)}.")
-    model = load(run)
+    model = load(run, backbone)
     recorded = model.config["dataset"]
     path = Path(data or recorded["path"])
     if data is None and not path.exists():
@@ -92,6 +95,7 @@ def recommend(
     out: str | Path,
     k: int = 20,
     exclude_seen: bool = False,
+    backbone: Backbone | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommended:
     """Recommend for every session of a file; for Python lists use `Model.recommend`.
@@ -104,6 +108,7 @@ def recommend(
         out: the file to write, in a format told by its ending; replaced where it exists.
         k: items a session.
         exclude_seen: leave out a session's own items.
+        backbone: the backbone's factory, where it is none of valuerec's own.
         progress: told now and then how many sessions of how many are done.
 
     Raises:
@@ -122,7 +127,7 @@ def recommend(
         if (target.parent / MANIFEST).is_file():
             raise UsageError(f"The output {out} lies in a folder of valuerec's; name a file elsewhere.")
     wanted = read_sessions(source)
-    model = load(run)
+    model = load(run, backbone)
     answers = model.answers((session.items for session in wanted), k, exclude_seen)
     tally = [0, 0, 0]
 

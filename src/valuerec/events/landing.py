@@ -195,3 +195,18 @@ def _check_same_kind(name: str, landed: Sequence[Landed]) -> None:
             raise ValuerecError(
                 f"The {name} ids are numbers in {numbers} and text in {text}; write them the same way in both files."
             )
+
+
+def doubts(landed: Sequence[Landed]) -> list[str]:
+    """What may be wrong: all ids of one file are whole numbers, and most of another's are text, but not all."""
+    notes = []
+    for name in ("session", "item"):
+        numbers = [file for file in landed if file.looks(name)]
+        text = [file for file in landed if file.looks(name) is None and 2 * file.digits[name] < file.good]
+        if numbers and text:
+            share = 1 - text[0].digits[name] / text[0].good
+            notes.append(
+                f"the {name} ids are whole numbers in {numbers[0].path.name}, and in {text[0].path.name} {share:.0%} "
+                "of them are text: what is written two ways does not meet; check that both files mean the same ids."
+            )
+    return notes

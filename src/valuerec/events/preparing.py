@@ -17,7 +17,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.events import engine
 from valuerec.events.checking import REASONS
 from valuerec.events.formats import reading_of
-from valuerec.events.landing import Landed, land
+from valuerec.events.landing import Landed, doubts, land
 from valuerec.events.options import Options
 from valuerec.events.sources import Source
 from valuerec.folders import check_unused, explained_io, new_folder, sha256, write_manifest
@@ -115,6 +115,7 @@ def prepare(
             ],
             "config": options.resolved(),
             "account": account,
+            "notes": doubts(landed),
             **_counts(sessions, items, unit),
             "fingerprint": _fingerprint(folder),
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from valuerec.backbones import Backbone, SASRec
 from valuerec.dataset import LONGEST_WINDOW, Rewards
 from valuerec.errors import UsageError
-from valuerec.methods import Method, Supervised
+from valuerec.methods import VPQ, Method
 from valuerec.ops import ENGINES
 
 
@@ -35,7 +35,7 @@ class TrainConfig:
     """
 
     backbone: Backbone = field(default_factory=SASRec)
-    method: Method = field(default_factory=Supervised)
+    method: Method = field(default_factory=VPQ)
     rewards: Rewards = field(default_factory=Rewards)
     window: int = 10
     batch_size: int = 256
