@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from valuerec.backbones.dropout import Dropout
 from valuerec.errors import UsageError
 
 
@@ -54,7 +55,7 @@ class SASRecEncoder(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.feed, self.forth = nn.Linear(width, width), nn.Linear(width, width)
         self.state_norm = nn.LayerNorm(width, eps=1e-8)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.item.weight, std=0.01)
         nn.init.normal_(self.position, std=0.01)
         for layer in (self.query, self.key, self.value, self.feed, self.forth):

@@ -26,15 +26,16 @@ from torch import Tensor
 from valuerec.folders import flush, sha256
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-# Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, d float64.
+# Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, w int32, d float64.
 _SIGNATURES: Final = {
     "valuerec_softmax_weights": "iiibifffbbid",
     "valuerec_item_gradient": "iiibiffbffi",
     "valuerec_best": "iiiibifffsffffffisffibifll",
+    "valuerec_row_step": "iillfffwisss",
     "valuerec_count_not_below": "iiffl",
 }
 _NUMBERS: Final[dict[str, Any]] = {"i": ctypes.c_int64, "s": ctypes.c_float}
-_TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "d": torch.float64}
+_TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "w": torch.int32, "d": torch.float64}
 _NEEDED: Final = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 _why_not = ""
 

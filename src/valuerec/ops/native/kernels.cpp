@@ -379,6 +379,42 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
   }
 }
 
+// One step of Adam on the rows of a table that have a gradient; see ops/row_step.py.
+// row: int64 [R], ascending; order: int64 [R], where the gradient of each lies in gradient: float [R][C].
+// table, moment: float [rows][C]; last: int32 [rows], the step at which each row last moved.
+void valuerec_row_step(int64_t R, int64_t C, const int64_t* row, const int64_t* order, const float* gradient,
+                       float* table, float* moment, int32_t* last, int64_t step, float rate, float forget,
+                       float epsilon) {
+  std::vector<int64_t> starts;
+  for (int64_t r = 0; r < R; ++r)
+    if (r == 0 || row[r] != row[r - 1]) starts.push_back(r);
+  starts.push_back(R);
+  const double keep = 1.0 - static_cast<double>(forget);
+  const __m512 share = _mm512_set1_ps(forget), down = _mm512_set1_ps(-rate), least = _mm512_set1_ps(epsilon);
+  const __m512 warm = _mm512_set1_ps(static_cast<float>(1.0 - std::pow(keep, static_cast<double>(step))));
+#pragma omp parallel for schedule(dynamic, 16)
+  for (int64_t g = 0; g < static_cast<int64_t>(starts.size()) - 1; ++g) {
+    const int64_t own = row[starts[g]];
+    const __m512 left =
+        _mm512_set1_ps(static_cast<float>(std::pow(keep, static_cast<double>(step - last[own]))));
+    last[own] = static_cast<int32_t>(step);
+    for (int64_t c = 0; c < C; c += kLanes) {
+      const __mmask16 mask = lanes_below(C - c);
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t r = starts[g]; r < starts[g + 1]; ++r)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, gradient + order[r] * C + c));
+      float* const at = moment + own * C + c;
+      const __m512 second = _mm512_fmadd_ps(_mm512_mul_ps(sum, sum), share,
+                                            _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, at), left));
+      _mm512_mask_storeu_ps(at, mask, second);
+      const __m512 scale = _mm512_add_ps(_mm512_sqrt_ps(_mm512_div_ps(second, warm)), least);
+      float* const weight = table + own * C + c;
+      _mm512_mask_storeu_ps(weight, mask,
+                            _mm512_fmadd_ps(down, _mm512_div_ps(sum, scale), _mm512_maskz_loadu_ps(mask, weight)));
+    }
+  }
+}
+
 // count[b] = how many of row b's N scores are not below own[b]; a NaN on either side counts.
 void valuerec_count_not_below(int64_t B, int64_t N, const float* score, const float* own, int64_t* count) {
 #pragma omp parallel for schedule(static)
