@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valuerec.backbones.dropout import Dropout
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0, 0.999), size=st.integers(0, 33), seed=st.integers(0, 9))
 def test_a_number_is_zero_or_scaled_and_so_is_its_gradient(rate: float, size: int, seed: int) -> None:
     torch.manual_seed(seed)

@@ -225,6 +225,8 @@ def test_the_sketch_bounds_mixture_and_spread(seed: int, heads: int, width: int)
     apart = float(((state_BD.bfloat16() - state_BD).norm(dim=1, keepdim=True) / length_B1).max())
     slack_BN4 = (sketch.rounding_N4 + apart * sketch.norm_N4) * length_B1.unsqueeze(2)
     slope_N3, rest_N = sketch.of_mixture(mixture_K)
+    for fast, plain in zip((slope_N3, rest_N), sketch.plain_of_mixture(mixture_K), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
     low_BN = (product_BN4[:, :, 1:].abs() - slack_BN4[:, :, 1:]).clamp(min=0).square().sum(dim=2).sqrt()
     high_BN = product_BN4[:, :, 1:].abs().add(slack_BN4[:, :, 1:]).square().sum(dim=2)
     high_BN = (high_BN + (sketch.residual_N2[:, 1] * length_B1).square()).sqrt()

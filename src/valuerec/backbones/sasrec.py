@@ -74,11 +74,14 @@ class SASRecEncoder(nn.Module):
         last_B = length_B.long() - 1
         known_B1 = real_BL[row_B, last_B].unsqueeze(1)
         query_BD = self.query_norm(items_BLD[row_B, last_B])
-        key_BLD, value_BLD = self.key(items_BLD), self.value(items_BLD)
-        match_BL = torch.einsum("bd,bld->bl", self.query(query_BD), key_BLD) / math.sqrt(query_BD.shape[1])
+        # One query: q · (K x + b) = (Kᵀ q) · x + q · b, and Σ a (V x + b) = V (Σ a x) + b Σ a, without L keys and values.
+        asked_BD = self.query(query_BD)
+        match_BL = torch.einsum("bd,bld->bl", asked_BD @ self.key.weight, items_BLD) + asked_BD @ self.key.bias[:, None]
+        match_BL = match_BL / math.sqrt(query_BD.shape[1])
         # A finite mask, as in the original: an empty history attends evenly to nothing and is zeroed below.
         attention_BL = match_BL.masked_fill(~real_BL, -(2.0**32)).softmax(dim=1) * known_B1
-        mixed_BD = query_BD + torch.einsum("bl,bld->bd", attention_BL, value_BLD)
+        attended_BD = torch.einsum("bl,bld->bd", attention_BL, items_BLD)
+        mixed_BD = query_BD + attended_BD @ self.value.weight.t() + known_B1 * self.value.bias
         inner_BD = self.dropout(functional.relu(self.feed(mixed_BD)))
         state_BD = mixed_BD + self.dropout(self.forth(inner_BD))
         state: Tensor = self.state_norm(state_BD * known_B1)

@@ -19,7 +19,7 @@ from valuerec.errors import ValuerecError
 from valuerec.evaluation import Metrics, metrics_of, ranks, selection_score
 from valuerec.methods import Batch, CriticMethod
 from valuerec.network import Network, Target
-from valuerec.ops import choose_engine
+from valuerec.ops import choose_engine, native
 from valuerec.training import checkpoint
 from valuerec.training.config import TrainConfig
 from valuerec.training.optimiser import Optimiser
@@ -53,6 +53,8 @@ class Trainer:
         self.config, self.dataset, self.run, self.reporter = config, dataset, run, reporter
         self.device = network.item_head.weight_ND.device
         self.network = network
+        if network.engine == "native":
+            native.keep_freed_memory()
         self.target = Target(network) if config.method.n_heads else None
         self.optimiser = Optimiser(self.network, config.learning_rate)
         self.order = BatchOrder(dataset.events_of("train"), config.batch_size, config.seed)
