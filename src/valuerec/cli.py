@@ -160,7 +160,7 @@ def train(
     out
         The run folder to make.
     backbone
-        The sequential model: sasrec.
+        The sequential model: sasrec, nextitnet, caser or gru4rec.
     method
         How it learns: supervised or vpq (see `valuerec methods`).
     penalty
@@ -279,7 +279,7 @@ def plan(
     dataset_or_numbers
         A folder that `valuerec prepare` made, or numbers: 70852 or items=70852,events=1200000
     backbone
-        The sequential model: sasrec.
+        The sequential model: sasrec, nextitnet, caser or gru4rec.
     method
         How it learns: supervised or vpq.
     heads
