@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from valuerec import methods as methods
     from valuerec.backbones import SASRec
     from valuerec.dataset import Dataset, Rewards
-    from valuerec.methods import VPQ, Supervised
+    from valuerec.methods import (
+        CQL,
+        REM,
+        SAC,
+        SARSA,
+        UWAC,
+        VPQ,
+        Minus,
+        ReturnWeighted,
+        RewardWeighted,
+        Shuffled,
+        Supervised,
+    )
     from valuerec.model import Model, load
     from valuerec.showcase import demo
     from valuerec.stages import evaluate, info, plan, prepare, recommend, train
@@ -29,11 +41,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CQL": "methods",
     "Dataset": "dataset",
+    "Minus": "methods",
     "Model": "model",
+    "REM": "methods",
+    "ReturnWeighted": "methods",
+    "RewardWeighted": "methods",
     "Rewards": "dataset",
+    "SAC": "methods",
+    "SARSA": "methods",
     "SASRec": "backbones",
+    "Shuffled": "methods",
     "Supervised": "methods",
+    "UWAC": "methods",
     "VPQ": "methods",
     "demo": "showcase",
     "evaluate": "stages",
@@ -46,11 +67,20 @@ _HOMES = {
 }
 
 __all__ = [
+    "CQL",
+    "REM",
+    "SAC",
+    "SARSA",
+    "UWAC",
     "VPQ",
     "Dataset",
+    "Minus",
     "Model",
+    "ReturnWeighted",
+    "RewardWeighted",
     "Rewards",
     "SASRec",
+    "Shuffled",
     "Supervised",
     "UsageError",
     "ValuerecError",
