@@ -9,8 +9,8 @@ import valuerec as vr
 from valuerec.backbones import BACKBONES
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError
-from valuerec.network import Target
 from valuerec.ops.engine import ENGINES
+from valuerec.target import Target
 from valuerec.training import TrainConfig
 from valuerec.training.optimiser import Optimiser
 from valuerec.training.planning import _made_up, lengths_of, plan_run, usual_lengths

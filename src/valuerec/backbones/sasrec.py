@@ -72,7 +72,7 @@ class SASRecEncoder(nn.Module):
         last_B = length_B.long() - 1
         known_B1 = real_BL[row_B, last_B].unsqueeze(1)
         query_BD = self.query_norm(items_BLD[row_B, last_B])
-        # One query a row needs no L keys and values: q · (K x + b) = (Kᵀ q) · x + q · b, Σ a (V x + b) = V (Σ a x) + b Σ a.
+        # One query a row needs no L keys and values: q · (Kx + b) = (Kᵀq) · x + q · b, Σ a (Vx + b) = V Σ ax + b Σ a.
         asked_BD = self.query(query_BD)
         match_BL = torch.einsum("bd,bld->bl", asked_BD @ self.key.weight, items_BLD) + asked_BD @ self.key.bias[:, None]
         match_BL = match_BL / math.sqrt(query_BD.shape[1])
