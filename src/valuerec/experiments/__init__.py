@@ -1,0 +1,1 @@
+"""The paper's experiments: what makes its table and its figures anew."""
