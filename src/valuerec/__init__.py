@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from valuerec import methods as methods
     from valuerec.backbones import SASRec
     from valuerec.dataset import Dataset, Rewards
+    from valuerec.experiments import reproduce
     from valuerec.methods import VPQ, Supervised
     from valuerec.model import Model, load
     from valuerec.showcase import demo
@@ -42,6 +43,7 @@ _HOMES = {
     "plan": "stages",
     "prepare": "stages",
     "recommend": "stages",
+    "reproduce": "experiments",
     "train": "stages",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "plan",
     "prepare",
     "recommend",
+    "reproduce",
     "train",
 ]
 

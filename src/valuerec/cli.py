@@ -400,6 +400,77 @@ def recommend(
     )
 
 
+@app.command(
+    help_epilogue="Example: valuerec reproduce table1 --data data/shop --out results/shop --seeds 5\n"
+    "Example: valuerec reproduce table1 --data data/shop --out results/shop --rows sasrec-vpq,caser,supervised"
+)
+def reproduce(
+    experiment: Literal["table1"],
+    /,
+    *,
+    data: Path,
+    out: Path,
+    seeds: int = 5,
+    rows: str | None = None,
+    protocol: Literal["ours", "released"] = "ours",
+    controls: Annotated[bool, Parameter(negative="")] = False,
+    tuning: bool = True,
+    epochs: int = 20,
+    patience: int = 3,
+    max_steps: int | None = None,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Run what is missing of the paper's table or of a figure; finished cells are kept, so it can be stopped any time.
+
+    Parameters
+    ----------
+    experiment
+        table1: every backbone with every method.
+    data
+        A folder that `valuerec prepare` made.
+    out
+        The folder for cells, tables, figures and report; go on with one by naming it again.
+    seeds
+        Runs a row, seed by seed.
+    rows
+        Of the table: sasrec-vpq is a row, sasrec a backbone's rows, vpq a method's; with commas between.
+    protocol
+        ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
+    controls
+        With SASRec's controls.
+    tuning
+        Choose each method's hyper-parameter on validation first, with four trials each.
+    epochs
+        Passes over the training sessions, at most.
+    patience
+        Stop a run after so many validations without a better score.
+    max_steps
+        Steps of a run, at most.
+    jobs
+        Cells at a time; by default one a core.
+    device
+        Where to compute.
+    """
+    from valuerec import experiments
+
+    experiments.reproduce(
+        experiment,
+        data=data,
+        out=out,
+        seeds=seeds,
+        rows=None if rows is None else rows.split(","),
+        protocol=protocol,
+        controls=controls,
+        tuning=tuning,
+        epochs=epochs,
+        patience=patience,
+        max_steps=max_steps,
+        jobs=jobs,
+        device=device,
+    )
+
+
 @app.command(help_epilogue="Example: valuerec info runs/vpq --json")
 def info(path: Path, /, *, json: Json = False) -> None:
     """Say what a folder of valuerec's holds, and check its files.
