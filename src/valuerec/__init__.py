@@ -19,7 +19,7 @@ from valuerec.errors import UsageError, ValuerecError
 
 if TYPE_CHECKING:
     from valuerec import methods as methods
-    from valuerec.backbones import SASRec
+    from valuerec.backbones import Caser, GRU4Rec, NextItNet, SASRec
     from valuerec.dataset import Dataset, Rewards
     from valuerec.experiments import reproduce
     from valuerec.methods import VPQ, Supervised
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Caser": "backbones",
     "Dataset": "dataset",
+    "GRU4Rec": "backbones",
     "Model": "model",
+    "NextItNet": "backbones",
     "Rewards": "dataset",
     "SASRec": "backbones",
     "Supervised": "methods",
@@ -49,8 +52,11 @@ _HOMES = {
 
 __all__ = [
     "VPQ",
+    "Caser",
     "Dataset",
+    "GRU4Rec",
     "Model",
+    "NextItNet",
     "Rewards",
     "SASRec",
     "Supervised",

@@ -1,7 +1,8 @@
 """Sequential recommenders that turn the last items into a state: (items[B, L], lengths[B]) → state[B, D].
 
 A backbone is any callable `(n_items, window) → torch.nn.Module` whose module has that signature: one of the
-configurations here, or somebody's own class. Item index N pads on the right; a length is at least 1.
+configurations here, or somebody's own class. Item index N pads on the right; a length is at least 1, so that an empty
+history is one item N. A backbone of ours gives the same state whatever stands after the length.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from typing import Final
 
 from torch import nn
 
+from valuerec.backbones.caser import Caser
+from valuerec.backbones.gru4rec import GRU4Rec
+from valuerec.backbones.nextitnet import NextItNet
 from valuerec.backbones.sasrec import SASRec
 from valuerec.errors import UsageError
 
 Backbone = Callable[[int, int], nn.Module]
 
-BACKBONES: Final[dict[str, Callable[..., Backbone]]] = {SASRec.name: SASRec}
+BACKBONES: Final[dict[str, Callable[..., Backbone]]] = {
+    backbone.name: backbone for backbone in (SASRec, NextItNet, Caser, GRU4Rec)
+}
 
 
 def backbone_named(name: str) -> Callable[..., Backbone]:
@@ -30,4 +36,4 @@ def backbone_named(name: str) -> Callable[..., Backbone]:
     return BACKBONES[name]
 
 
-__all__ = ["BACKBONES", "Backbone", "SASRec", "backbone_named"]
+__all__ = ["BACKBONES", "Backbone", "Caser", "GRU4Rec", "NextItNet", "SASRec", "backbone_named"]

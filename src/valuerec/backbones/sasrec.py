@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from valuerec.errors import UsageError
+from valuerec.backbones.common import check_dropout, check_width, real_items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,8 @@ class SASRec:
     name = "sasrec"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UsageError(f"SASRec's width is {self.width}; it must be at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"SASRec's dropout is {self.dropout}; it must be in [0, 1).")
+        check_width("SASRec", self.width)
+        check_dropout("SASRec", self.dropout)
 
     def __call__(self, n_items: int, window: int) -> SASRecEncoder:
         """Build the encoder for a catalogue of `n_items` and states of `window` items."""
@@ -67,7 +65,7 @@ class SASRecEncoder(nn.Module):
         Causality lets the last item see all items before it and nothing else look at it, and the only state asked
         for is the last one's: one query a row is enough.
         """
-        real_BL = items_BL != self.n_items
+        real_BL = real_items(items_BL, length_B, self.n_items)
         items_BLD = self.dropout(self.item(items_BL) + self.position) * real_BL.unsqueeze(2)
         row_B = torch.arange(len(items_BL), device=items_BL.device)
         last_B = length_B.long() - 1
