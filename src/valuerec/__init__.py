@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from valuerec import methods as methods
     from valuerec.backbones import Caser, GRU4Rec, NextItNet, SASRec
     from valuerec.dataset import Dataset, Rewards
-    from valuerec.experiments import reproduce
+    from valuerec.experiments.reproducing import reproduce
     from valuerec.methods import VPQ, Supervised
     from valuerec.model import Model, load
     from valuerec.showcase import demo
@@ -46,7 +46,7 @@ _HOMES = {
     "plan": "stages",
     "prepare": "stages",
     "recommend": "stages",
-    "reproduce": "experiments",
+    "reproduce": "experiments.reproducing",
     "train": "stages",
 }
 

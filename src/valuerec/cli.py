@@ -452,9 +452,9 @@ def reproduce(
     device
         Where to compute.
     """
-    from valuerec import experiments
+    from valuerec.experiments.reproducing import reproduce as run_experiment
 
-    experiments.reproduce(
+    run_experiment(
         experiment,
         data=data,
         out=out,
