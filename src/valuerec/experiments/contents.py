@@ -1,0 +1,163 @@
+"""What a report and RESULTS.md say of a folder of results: sections of tables, made of what is written there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from valuerec.experiments.cell import Figures
+from valuerec.experiments.pictures import Picture
+from valuerec.experiments.results import Results
+from valuerec.experiments.sheets import Sheet
+from valuerec.experiments.table import lines_of, published_name, published_sheet, table_sheet
+from valuerec.experiments.tuning import grids
+
+SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_TITLES = {"ours": "Test", "released": "Test, protocol of the released code"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a report.
+
+    Args:
+        title: of the part.
+        text: sentences before its tables.
+        sheets: its tables.
+        pictures: its images.
+        large: its images are wide.
+        folded: shown only when asked for.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    sheets: Sequence[Sheet] = ()
+    pictures: Sequence[Picture] = ()
+    large: bool = False
+    folded: bool = False
+
+
+def table_sections(results: Results) -> list[Section]:
+    """Table 1, by protocol: on test, on validation, and beside the published numbers."""
+    cells = results.cells("table1")
+    if not cells:
+        return []
+    lines, validation = lines_of(cells), lines_of(cells, "validation")
+    sheets = [table_sheet(own, title) for protocol, title in _TITLES.items()
+              if (own := [line for line in lines if line.protocol == protocol])]  # fmt: skip
+    sections = [
+        Section(
+            title="Table 1",
+            text=(
+                "Mean ± standard deviation over seeds; ranks over the whole catalogue, ties against us. Total adds the "
+                "four columns (the paper adds those of two datasets), gain compares it with the plain backbone's. Bold: "
+                "the best mean of a backbone.",
+                *_troubles(cells),
+            ),
+            sheets=sheets,
+        )
+    ]
+    if name := published_name(results.dataset["counts"]):
+        sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
+    by_protocol = [
+        table_sheet([line for line in validation if line.protocol == protocol], title.replace("Test", "Validation"))
+        for protocol, title in _TITLES.items()
+        if any(line.protocol == protocol for line in validation)
+    ]
+    sections.append(Section(title="Validation, of the same weights", sheets=by_protocol, folded=True))
+    return sections
+
+
+def _troubles(cells: Sequence[Figures]) -> list[str]:
+    """A sentence on each run that diverged."""
+    return [
+        f"{cell['backbone']}-{cell['method']}, seed {cell['seed']}: {cell['trouble']}" for cell in cells if cell["diverged"]
+    ]
+
+
+def tuning_section(results: Results) -> Section | None:
+    """What each method had to choose among, and what it chose."""
+    cells = {(cell["method"], cell["variant"]): cell for cell in results.cells("tuning")}
+    groups = []
+    for method, grid in grids().items():
+        scores = [cells.get((method, f"{grid.option}={value}"), {}).get("score") for value in grid.values]
+        if any(score is not None for score in scores):
+            first = scores.index(max(score for score in scores if score is not None))
+            tried = [
+                f"{value}: {'–' if score is None else f'{score:.4f}'}"
+                for value, score in zip(grid.values, scores, strict=True)
+            ]
+            groups.append([[method, grid.option, *tried, str(grid.values[first])]])
+    if not groups:
+        return None
+    return Section(
+        title="Hyper-parameters",
+        text=(
+            "Four trials for every method, with SASRec under the protocol `ours`, on validation and on a seed that no "
+            "table uses; what was chosen holds for the other backbones and for the released protocol too (a backbone's "
+            "option where it has it). Learning rate, batch, width and the limit of epochs are the same for all.",
+        ),
+        sheets=[
+            Sheet(
+                title="Value: validation score",
+                head=("method", "option", *(f"trial {number}" for number in (1, 2, 3, 4)), "chosen"),
+                groups=groups,
+            )
+        ],
+    )
+
+
+def configuration_section(results: Results) -> Section:
+    """What the cells have in common, and the dataset."""
+    cells = results.cells("table1") + results.cells("figure2") + results.cells("figure3")
+    dataset = results.dataset
+    rows = [["dataset", dataset["name"]], *([name, f"{count:,}"] for name, count in dataset["counts"].items())]
+    for split, sizes in (dataset.get("splits") or {}).items():
+        rows.append([f"{split} split", ", ".join(f"{count:,} {name}" for name, count in sizes.items())])
+    prepared = dataset.get("config") or {}
+    rows += [[f"prepared with {name}", str(value)] for name, value in prepared.items() if value is not None]
+    for part in ("training", "rewards"):
+        names = dict.fromkeys(name for cell in cells for name in cell["options"][part])
+        rows += [[name, _all(cell["options"][part].get(name, "–") for cell in cells)] for name in names]
+    rows += [[name, _all(cell[name] for cell in cells)] for name in ("device", "engine", "threads", "torch", "commit")]
+    sheet = Sheet(title="What all runs have in common", head=("what", "value"), groups=[rows])
+    return Section(title="Configuration", sheets=[sheet])
+
+
+def _all(values: Any) -> str:
+    """The different values, in the order they come."""
+    return ", ".join(dict.fromkeys("none" if value is None else str(value) for value in values)) or "–"
+
+
+def runs_section(results: Results) -> Section:
+    """Each run by itself."""
+    groups: dict[str, list[list[str]]] = {}
+    for cell in results.cells("table1"):
+        figures = [_number(cell["test"], kind, name) for kind in ("purchase", "click") for name in SHOWN]
+        options = ", ".join(f"{name} {value}" for name, value in cell["options"]["method"].items()) or "–"
+        outside = "–" if cell["outside"] is None else f"{100 * cell['outside']:.2f} %"
+        row = [
+            f"{cell['backbone']}-{cell['method']}",
+            cell["protocol"],
+            str(cell["seed"]),
+            *figures,
+            *("–" if cell[name] is None else f"{cell[name]:.0f}" for name in ("best_step", "steps", "seconds")),
+            outside,
+            f"{cell['device']} × {cell['threads']}",
+            str(cell["commit"]),
+            options,
+        ]
+        groups.setdefault(cell["backbone"], []).append(row)
+    head = (
+        "row", "protocol", "seed", *(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN),
+        "best step", "steps", "seconds", "Q outside", "device", "commit", "method's options",
+    )  # fmt: skip
+    text = "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies."
+    return Section(title="Every run", text=(text,), sheets=[Sheet(title="Test", head=head, groups=list(groups.values()))],
+                   folded=True)  # fmt: skip
+
+
+def _number(metrics: Any, kind: str, name: str) -> str:
+    return "–" if metrics is None or metrics[kind][name] is None else f"{metrics[kind][name]:.4f}"
+

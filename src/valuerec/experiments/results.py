@@ -1,0 +1,66 @@
+"""The folder that experiments write to: what the dataset was, the cells of each experiment, the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from valuerec.dataset import Dataset
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.experiments.book import Book
+from valuerec.experiments.cell import Figures
+from valuerec.folders import explained_io, read_json, write_json
+
+DATASET: Final = "dataset.json"
+SIGNIFICANCE: Final = "significance.json"
+
+
+class Results:
+    """A folder of finished cells of one dataset.
+
+    Args:
+        path: the folder, which `Results.of` made.
+
+    Raises:
+        UsageError: where it is none.
+        ValuerecError: where a file of it is broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / DATASET).is_file():
+            raise UsageError(f"{path} holds no results: it has no {DATASET}; make it with valuerec reproduce.")
+        self.dataset: dict[str, Any] = read_json(path / DATASET)
+        if not isinstance(self.dataset, dict) or "fingerprint" not in self.dataset or "counts" not in self.dataset:
+            raise ValuerecError(f"{path / DATASET} does not say what the dataset was; name another folder with --out.")
+
+    @classmethod
+    def of(cls, path: Path, dataset: Dataset) -> Results:
+        """Open the folder for a dataset, making it where it does not exist.
+
+        Raises:
+            UsageError: where it holds another dataset's results.
+        """
+        with explained_io(f"Writing {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+            if not (path / DATASET).is_file():
+                write_json(path / DATASET, _described(dataset))
+        results = cls(path)
+        if results.dataset["fingerprint"] != dataset.fingerprint:
+            raise UsageError(f"{path} holds results of another dataset than {dataset.path}; name another with --out.")
+        return results
+
+    def book(self, name: str) -> Book:
+        """The cells of an experiment: table1, tuning, figure2 or figure3."""
+        return Book(self.path / f"{name}.json", self.dataset["fingerprint"])
+
+    def cells(self, name: str) -> list[Figures]:
+        """The finished cells of an experiment."""
+        return list(self.book(name).cells.values())
+
+
+def _described(dataset: Dataset) -> dict[str, Any]:
+    """What a dataset is, without where it lies."""
+    manifest = dataset.manifest
+    told = {name: manifest.get(name) for name in ("fingerprint", "counts", "splits", "config", "sources")}
+    return {"name": dataset.path.resolve().name} | told
