@@ -24,7 +24,7 @@ import valuerec as vr
 from valuerec.folders import read_json, write_json
 from valuerec.model import load
 from valuerec.network import Network
-from valuerec.training import optimiser, trainer
+from valuerec.training import learners, optimiser
 
 RESULTS = Path(__file__).parents[1] / "results"
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -56,7 +56,7 @@ class DenseAdam(optimiser.Optimiser):
 def run_cell(data: Path, variant: str, seed: int, epochs: int) -> dict[str, Any]:
     method, options = VARIANTS[variant]
     replaced: dict[str, Any] = {
-        "dense adam": mock.patch.object(trainer, "Optimiser", DenseAdam),
+        "dense adam": mock.patch.object(learners, "Optimiser", DenseAdam),
         "sparse adam": mock.patch.object(optimiser, "RowAdam", torch.optim.SparseAdam),
     }
     with tempfile.TemporaryDirectory() as folder, replaced.get(variant, mock.MagicMock()):

@@ -34,9 +34,10 @@ from valuerec.backbones import SASRec
 from valuerec.dataset import Dataset
 from valuerec.methods import Batch, method_named
 from valuerec.training import TrainConfig, choose_device
+from valuerec.training.learners import fresh_network
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run
-from valuerec.training.trainer import Trainer, fresh_network
+from valuerec.training.trainer import Trainer
 
 BATCH, WINDOW = 256, 10
 FIRST_STEPS = 5  # not timed
@@ -97,7 +98,7 @@ def trainer_of(kind: str, dataset: Dataset, device: torch.device, engine: str | 
         backbone=SASRec(), method=method, window=WINDOW, batch_size=BATCH, device=device.type, **chosen
     )
     with tempfile.TemporaryDirectory() as folder:
-        network = fresh_network(config, dataset, device).train()
+        network = fresh_network(config, dataset.n_items, device).train()
         run = Run.create(Path(folder) / "run", config, dataset, device)
         yield Trainer(config, dataset, network, run, Reporter(quiet=True))
 
@@ -107,7 +108,7 @@ def batches_of(dataset: Dataset, device: torch.device) -> Iterator[Batch]:
     draw, events = np.random.default_rng(0), dataset.events_of("train")
     while True:
         rows = dataset.transitions(draw.integers(events.start, events.stop, BATCH), WINDOW)
-        yield Batch(**{name: torch.from_numpy(getattr(rows, name)).to(device) for name in Batch._fields})
+        yield Batch.of(rows, device)
 
 
 def timed(step: Callable[[], object], steps: int, device: torch.device, first: int) -> dict[str, float]:

@@ -114,7 +114,7 @@ SAYS = {
     "recommend": ["60 recommendations for 3 sessions", "passed over: 1.", "like an empty one: 1."],
     "info a dataset": ["counts.items", "30", "all as the manifest says"],
     "info a run": ["config.method.heads", "environment.torch", "test, purchase", "all as the manifest says"],
-    "methods": ["supervised", "vpq", "penalty=20.0", "SIGIR 2022"],
+    "methods": ["supervised", "vpq", "penalty=20.0", "SIGIR", "(control)", "All with a critic have: discount=0.5"],
 }
 
 
@@ -197,7 +197,7 @@ BAD_USAGE = {
     "valuerec train --out OUT": "DATASET",
     "valuerec train DATA --out OUT --mehtod vpq": "Did you mean --method? See valuerec train --help",
     "valuerec train DATA --out OUT --heads many": 'unable to convert "many" into int',
-    "valuerec train DATA --out OUT --method dqn": "choose one of: supervised, vpq",
+    "valuerec train DATA --out OUT --method dqn": "choose one of: supervised, sac",
     "valuerec train DATA --out OUT --backbone bert": "choose one of: sasrec",
     "valuerec train DATA --out OUT --method supervised --penalty 3": "has no option --penalty",
     "valuerec train DATA --out OUT --penalty -1": "penalty is -1.0",

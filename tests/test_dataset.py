@@ -88,7 +88,7 @@ def test_rewards_are_the_users(by_hand: Dataset) -> None:
     rows = by_hand.transitions(np.arange(2), 3, Rewards(click=0.5, purchase=3.0))
     assert rows.reward_B.tolist() == [0.5, 3.0]
     with pytest.raises(UsageError, match="reward of a click"):
-        Rewards(click=-1.0)
+        Rewards(click=float("nan"))
 
 
 def broken(dataset: Dataset, how: str) -> None:

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from valuerec.backbones import Caser, GRU4Rec, NextItNet, SASRec
     from valuerec.dataset import Dataset, Rewards
     from valuerec.experiments.reproducing import reproduce
-    from valuerec.methods import VPQ, Supervised
+    from valuerec.methods import (
+        CQL,
+        REM,
+        SAC,
+        SARSA,
+        UWAC,
+        VPQ,
+        Minus,
+        ReturnWeighted,
+        RewardWeighted,
+        Shuffled,
+        Supervised,
+    )
     from valuerec.model import Model, load
     from valuerec.showcase import demo
     from valuerec.stages import evaluate, info, plan, prepare, recommend, train
@@ -30,14 +42,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CQL": "methods",
     "Caser": "backbones",
     "Dataset": "dataset",
     "GRU4Rec": "backbones",
+    "Minus": "methods",
     "Model": "model",
     "NextItNet": "backbones",
+    "REM": "methods",
+    "ReturnWeighted": "methods",
+    "RewardWeighted": "methods",
     "Rewards": "dataset",
+    "SAC": "methods",
+    "SARSA": "methods",
     "SASRec": "backbones",
+    "Shuffled": "methods",
     "Supervised": "methods",
+    "UWAC": "methods",
     "VPQ": "methods",
     "demo": "showcase",
     "evaluate": "stages",
@@ -51,14 +72,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "CQL",
+    "REM",
+    "SAC",
+    "SARSA",
+    "UWAC",
     "VPQ",
     "Caser",
     "Dataset",
     "GRU4Rec",
+    "Minus",
     "Model",
     "NextItNet",
+    "ReturnWeighted",
+    "RewardWeighted",
     "Rewards",
     "SASRec",
+    "Shuffled",
     "Supervised",
     "UsageError",
     "ValuerecError",

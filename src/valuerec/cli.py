@@ -133,10 +133,21 @@ def train(
     discount: float | None = None,
     target_every: int | None = None,
     ensemble: str | None = None,
+    critic: str | None = None,
+    warm_up: int | None = None,
+    recommend: str | None = None,
+    floor: float | Literal["none"] | None = None,
+    weight: float | None = None,
+    beta: float | None = None,
+    clip: float | None = None,
+    form: str | None = None,
+    double: bool | None = None,
     width: int | None = None,
     dropout: float | None = None,
+    protocol: Literal["ours", "released"] = "ours",
     reward_click: float = 0.2,
     reward_purchase: float = 1.0,
+    reward_transform: Literal["none", "linear"] = "none",
     window: int = 10,
     batch_size: int = 256,
     learning_rate: float = 0.005,
@@ -162,25 +173,49 @@ def train(
     backbone
         The sequential model: sasrec.
     method
-        How it learns: supervised or vpq (see `valuerec methods`).
+        How it learns: `valuerec methods` lists the methods, with their options and defaults.
     penalty
-        λ, the weight of the ensemble's disagreement (vpq: 20).
+        λ, the weight of the ensemble's disagreement (vpq: 20, minus: 1).
     heads
-        K, Q-heads of the ensemble (vpq: 15).
+        K, Q-heads of the ensemble (15; sac and cql: 1).
     discount
-        γ of future rewards (vpq: 0.5).
+        γ of future rewards (0.5).
     target_every
-        Steps between two copies of the network into the target (vpq: 100).
+        Steps between two copies of the network into the target (100).
     ensemble
-        full Q-heads as in the paper, or factored ones for catalogues whose full heads do not fit (vpq: full).
+        full Q-heads as in the paper, or factored ones for catalogues whose full heads do not fit (full).
+    critic
+        What the critic is for: reinforce weighs the cross-entropy by it, auxiliary only shapes the state, off leaves it
+        out (reinforce).
+    warm_up
+        Steps before the critic, which learns meanwhile, weighs the cross-entropy (0).
+    recommend
+        Recommend, and validate, by items: the item head; or by values: the mean of the Q-heads (items).
+    floor
+        The least weight of an event's cross-entropy; none for no floor (0).
+    weight
+        Of the conservative term (cql: 0.1).
+    beta
+        β, the variance at which an event weighs 1 (uwac: 1).
+    clip
+        The largest weight (uwac: 1.5).
+    form
+        original, or released as in the code of VPQ's paper (uwac: original).
+    double
+        Let the trained network choose the item that the target judges (sac: yes).
     width
         Width of the state (64).
     dropout
         Rate of dropout (0.1).
+    protocol
+        ours: one network and a frozen copy as target; released: two networks that take turns by a coin, as in the code
+        of VPQ's paper. The same for a method without a critic.
     reward_click
         Reward of a click.
     reward_purchase
         Reward of a purchase.
+    reward_transform
+        linear: shift the rewards so that the least is 0, for methods that can't take negative ones.
     window
         Past items that make a state.
     batch_size
@@ -220,6 +255,15 @@ def train(
         discount=discount,
         target_every=target_every,
         ensemble=ensemble,
+        critic=critic,
+        warm_up=warm_up,
+        recommend=recommend,
+        floor=floor,
+        weight=weight,
+        beta=beta,
+        clip=clip,
+        form=form,
+        double=double,
     )
     encoder = _configured("backbone", backbone, backbone_named(backbone), width=width, dropout=dropout)
     run = stages.train(
@@ -228,7 +272,9 @@ def train(
         resume=resume,
         backbone=encoder,
         method=learner,
+        protocol=protocol,
         rewards=Rewards(click=reward_click, purchase=reward_purchase),
+        reward_transform=reward_transform,
         window=window,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -246,6 +292,9 @@ def train(
         _print_json(metrics)
         return
     _print_metrics({"test": metrics["test"], "validation": metrics["validation"]}, f"{backbone}, {method}")
+    if outside := metrics.get("outside"):
+        low, high = outside["bounds"]
+        _say(f"Share of Q-values outside the certain bounds [{low:g}, {high:g}]: {outside['share']:.2%}.")
     _say(
         f"{metrics['status'].capitalize()} after {metrics['steps']} steps, {metrics['seconds']:.0f} s; weights of step "
         f"{metrics['selection']['step']}. Run written to {out}. Next: valuerec recommend {out} --sessions FILE "
@@ -266,6 +315,7 @@ def plan(
     heads: int | None = None,
     ensemble: str | None = None,
     width: int | None = None,
+    protocol: Literal["ours", "released"] = "ours",
     window: int = 10,
     batch_size: int = 256,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -281,13 +331,15 @@ def plan(
     backbone
         The sequential model: sasrec.
     method
-        How it learns: supervised or vpq.
+        How it learns (`valuerec methods`).
     heads
-        K, Q-heads of the ensemble (vpq: 15).
+        K, Q-heads of the ensemble (15; sac and cql: 1).
     ensemble
-        full or factored Q-heads (vpq: full).
+        full or factored Q-heads (full).
     width
         Width of the state (64).
+    protocol
+        ours or released, which has two networks.
     window
         Past items that make a state.
     batch_size
@@ -306,6 +358,7 @@ def plan(
         _dataset_or_numbers(dataset_or_numbers),
         backbone=_configured("backbone", backbone, backbone_named(backbone), width=width),
         method=_configured("method", method, method_named(method), heads=heads, ensemble=ensemble),
+        protocol=protocol,
         window=window,
         batch_size=batch_size,
         device=device,
@@ -332,7 +385,8 @@ def evaluate(
     run: Path,
     /,
     *,
-    split: Literal["train", "validation", "test"] = "test",
+    split: Literal["train", "validation", "test", "held-out"] = "test",
+    recommend: Literal["items", "values"] | None = None,
     data: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: Json = False,
@@ -344,7 +398,9 @@ def evaluate(
     run
         A folder that `valuerec train` made.
     split
-        Which sessions.
+        Which sessions; held-out: validation and test together.
+    recommend
+        Rank by items, the item head, or by values, the mean of the Q-heads; by default as the run was trained to.
     data
         The dataset, where it has moved since training.
     device
@@ -353,7 +409,7 @@ def evaluate(
     from valuerec import stages
 
     with _bar("Ranking") as told:
-        metrics = stages.evaluate(run, split, data=data, device=device, progress=told)
+        metrics = stages.evaluate(run, split, data=data, device=device, recommend=recommend, progress=told)
     if json:
         _print_json({split: metrics})
     else:
@@ -504,10 +560,15 @@ def methods(*, json: Json = False) -> None:
         _print_json(known)
         return
     table = whole_table("method", "what it is", "source", "options and defaults")
+    with_critic = [entry["options"].items() for entry in known if "critic" in entry["options"]]
+    shared = [option for option in with_critic[0] if all(option in options for options in with_critic)]
     for entry in known:
-        options = "\n".join(f"{name}={value}" for name, value in entry["options"].items()) or "none"
-        table.add_row(entry["name"], entry["summary"], entry["source"], options, end_section=True)
+        own = [f"{name}={value}" for name, value in entry["options"].items() if (name, value) not in shared]
+        options = "\n".join([*own, *(["as all with a critic"] if "critic" in entry["options"] else [])]) or "none"
+        name = f"{entry['name']}\n(control)" if entry["control"] else entry["name"]
+        table.add_row(name, entry["summary"], entry["source"], options, end_section=True)
     _say(table)
+    _say(f"All with a critic have: {', '.join(f'{name}={value}' for name, value in shared)}.")
 
 
 @app.command(help_epilogue="Example: valuerec demo --out demo")
@@ -605,10 +666,10 @@ def _dataset_or_numbers(text: str) -> Path | dict[str, int]:
 
 
 def _configured(what: str, name: str, kind: Callable[..., Any], **options: Any) -> Any:
-    """An instance with the options that were given; an option that it does not have is refused."""
+    """An instance with the options that were given ("none" for None); an option that it does not have is refused."""
     from dataclasses import fields
 
-    given = {option: value for option, value in options.items() if value is not None}
+    given = {option: None if value == "none" else value for option, value in options.items() if value is not None}
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for option in given:
         if option not in known:

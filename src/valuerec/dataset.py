@@ -26,7 +26,10 @@ LONGEST_WINDOW: Final = 255  # history lengths are kept in a byte
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
+Part = Literal["train", "validation", "test", "held-out"]
+PARTS: Final[tuple[Part, ...]] = (*SPLITS, "held-out")  # held-out: validation and test together
 
+_NO_MORE: Final = 1e-12  # a discount after which rewards are lost in float32
 _ARRAY_TYPES = {"item": ("I32", np.int32), "event": ("U8", np.uint8), "offset": ("I64", np.int64)}
 
 
@@ -56,6 +59,8 @@ class Transitions(NamedTuple):
     """What the agent saw and did, one row an event (the paper's `(s, a, r, s')`).
 
     Items are internal indices 0..N-1; N pads on the right. An empty history has length 1: one padding item.
+    `next_action_B` is what was logged at s', on a session's last event (`done_B`) the event's own item; `return_B` is
+    empty unless a discount was given.
     """
 
     state_BL: NDArray[np.int32]
@@ -66,11 +71,13 @@ class Transitions(NamedTuple):
     next_state_BL: NDArray[np.int32]
     next_length_B: NDArray[np.int32]
     done_B: NDArray[np.bool_]
+    next_action_B: NDArray[np.int64]
+    return_B: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """The reward of each kind of event (paper, section 2: purchase 1.0, click 0.2)."""
+    """The reward of each kind of event (paper, section 2: purchase 1.0, click 0.2); any number, negative ones too."""
 
     click: float = 0.2
     purchase: float = 1.0
@@ -78,8 +85,26 @@ class Rewards:
     def __post_init__(self) -> None:
         for name in ("click", "purchase"):
             value = getattr(self, name)
-            if not np.isfinite(value) or value < 0:
-                raise UsageError(f"The reward of a {name} is {value}; it must be a number of at least 0.")
+            if not np.isfinite(value):
+                raise UsageError(f"The reward of a {name} is {value}; it must be a finite number.")
+
+    @property
+    def least(self) -> float:
+        """r_min."""
+        return min(self.click, self.purchase)
+
+    @property
+    def most(self) -> float:
+        """r_max."""
+        return max(self.click, self.purchase)
+
+    def shifted(self) -> Rewards:
+        """The paper's linear reward transformation (section 2.1.3): all less r_min, so that the least is 0.
+
+        It is no mere change of scale where episodes end: it adds −r_min (1 − γ^T) / (1 − γ) to the return of an event
+        with T events to go, its own included, so with a negative r_min the longer session looks better than it did.
+        """
+        return Rewards(self.click - self.least, self.purchase - self.least)
 
 
 class Dataset:
@@ -137,26 +162,34 @@ class Dataset:
         with explained_io(f"Reading {self.path / 'items.parquet'}"):
             return [str(item) for item in pq.read_table(self.path / "items.parquet")["item"].to_pylist()]
 
-    def events_of(self, split: Split) -> range:
-        """The event numbers of a split: sessions lie split by split, so this is one range."""
+    def events_of(self, split: Part) -> range:
+        """The event numbers of a split, or of validation and test together: sessions lie split by split."""
+        if split == "held-out":
+            return range(self.events_of("validation").start, self.events_of("test").stop)
         sizes = [int(self.manifest["splits"][name]["events"]) for name in SPLITS]
         place = SPLITS.index(split)
         start = sum(sizes[:place])
         return range(start, start + sizes[place])
 
-    def transitions(self, number_B: NDArray[np.int64], window: int, rewards: Rewards = Rewards()) -> Transitions:
+    def transitions(
+        self,
+        number_B: NDArray[np.int64],
+        window: int,
+        rewards: Rewards = Rewards(),
+        discount: float | None = None,
+    ) -> Transitions:
         """The transitions of any events, by index arithmetic alone.
 
         Args:
             number_B: event numbers, 0..E-1.
             window: L, how many past items make a state (paper: 10), at most 255.
             rewards: the reward of each kind of event.
+            discount: γ of `return_B`; None where nobody asks for it.
         """
         history_B = np.minimum(self.history_E[number_B], window).astype(np.int64)
         next_history_B = np.minimum(history_B + 1, window)
         event_B = self.event_E[number_B]
-        following_B = np.minimum(number_B + 1, len(self.item_E) - 1)
-        done_B = (self.history_E[following_B] == 0) | (number_B == len(self.item_E) - 1)
+        following_B, done_B = self._following(number_B)
         return Transitions(
             state_BL=self._window(number_B - history_B, history_B, window),
             length_B=np.maximum(history_B, 1).astype(np.int32),
@@ -166,7 +199,24 @@ class Dataset:
             next_state_BL=self._window(number_B + 1 - next_history_B, next_history_B, window),
             next_length_B=next_history_B.astype(np.int32),
             done_B=done_B,
+            next_action_B=self.item_E[np.where(done_B, number_B, following_B)].astype(np.int64),
+            return_B=np.empty(0, np.float32) if discount is None else self._returns(number_B, rewards, discount),
         )
+
+    def _following(self, number_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The numbers of the events that come next in the log, and whether they are another session's."""
+        following_B = np.minimum(number_B + 1, len(self.item_E) - 1)
+        return following_B, (self.history_E[following_B] == 0) | (number_B == len(self.item_E) - 1)
+
+    def _returns(self, number_B: NDArray[np.int64], rewards: Rewards, discount: float) -> NDArray[np.float32]:
+        """Σ_i γ^i r_i from each event to its session's end, as far as float32 can tell."""
+        reward_2 = np.array([rewards.click, rewards.purchase])
+        return_B, alive_R, number_R, factor = np.zeros(len(number_B)), np.arange(len(number_B)), number_B, 1.0
+        while len(alive_R) and factor > _NO_MORE:
+            return_B[alive_R] += factor * reward_2[self.event_E[number_R]]
+            following_R, done_R = self._following(number_R)
+            alive_R, number_R, factor = alive_R[~done_R], following_R[~done_R], factor * discount
+        return return_B.astype(np.float32)
 
     def _window(self, start_B: NDArray[np.int64], length_B: NDArray[np.int64], window: int) -> NDArray[np.int32]:
         place_L = np.arange(window)

@@ -40,11 +40,21 @@ class QEnsemble(RowSparse):
     Args:
         n_items: N.
         n_heads: K (paper: 15).
+        sparse: whether a step touches the logged items' rows alone; False where a loss reaches the whole catalogue
+            (CQL), and then there are no row-sparse tables.
     """
 
-    def __init__(self, n_items: int, n_heads: int) -> None:
+    def __init__(self, n_items: int, n_heads: int, sparse: bool = True) -> None:
         super().__init__()
-        self.n_items, self.n_heads = n_items, n_heads
+        self.n_items, self.n_heads, self.sparse = n_items, n_heads, sparse
+
+    def tables(self) -> list[nn.Parameter]:
+        """The tables of items, where their gradients are sparse."""
+        return self._tables() if self.sparse else []
+
+    @abstractmethod
+    def _tables(self) -> list[nn.Parameter]:
+        """The parameters with a row an item."""
 
     @abstractmethod
     def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
@@ -57,6 +67,15 @@ class QEnsemble(RowSparse):
     @abstractmethod
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""
+
+    @abstractmethod
+    def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """The one head Σ α_k Q_k as weight_ND and bias_N, with gradient: linear heads mix into a linear head."""
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """The mean head, as `mixed`."""
+        like = next(self.parameters())
+        return self.mixed(like.new_full((self.n_heads,), 1 / self.n_heads))
 
     @abstractmethod
     def whole(self) -> tuple[Tensor, Tensor]:
@@ -75,10 +94,11 @@ class FullHeads(QEnsemble):
         n_items: N.
         width: D, the state's width.
         n_heads: K (paper: 15).
+        sparse: see `QEnsemble`.
     """
 
-    def __init__(self, n_items: int, width: int, n_heads: int) -> None:
-        super().__init__(n_items, n_heads)
+    def __init__(self, n_items: int, width: int, n_heads: int, sparse: bool = True) -> None:
+        super().__init__(n_items, n_heads, sparse)
         bound = math.sqrt(6 / (width + n_items * n_heads))
         self.weight = nn.Parameter(torch.empty(n_items, n_heads * width).uniform_(-bound, bound))
         self.bias_NK = nn.Parameter(torch.zeros(n_items, n_heads))
@@ -88,14 +108,14 @@ class FullHeads(QEnsemble):
         """The weights, a head a row."""
         return self.weight.view(len(self.weight), self.n_heads, -1)
 
-    def tables(self) -> list[nn.Parameter]:
+    def _tables(self) -> list[nn.Parameter]:
         """All of it."""
         return [self.weight, self.bias_NK]
 
     def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
         """Q_k(s, a) of one item a row, B×K; its gradient is row-sparse."""
-        weight_BKD = functional.embedding(item_B, self.weight, sparse=True).view(len(item_B), self.n_heads, -1)
-        bias_BK = functional.embedding(item_B, self.bias_NK, sparse=True)
+        weight_BKD = functional.embedding(item_B, self.weight, sparse=self.sparse).view(len(item_B), self.n_heads, -1)
+        bias_BK = functional.embedding(item_B, self.bias_NK, sparse=self.sparse)
         return torch.einsum("bkd,bd->bk", weight_BKD, state_BD) + bias_BK
 
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
@@ -105,6 +125,10 @@ class FullHeads(QEnsemble):
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""
         return ops.full_tiles(state_BD, self.weight_NKD, self.bias_NK)
+
+    def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ α_k w_k and Σ α_k b_k."""
+        return torch.einsum("k,nkd->nd", mixture_K, self.weight_NKD), self.bias_NK @ mixture_K
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """The heads as they are."""
@@ -122,16 +146,17 @@ class FactoredHeads(QEnsemble):
         n_items: N.
         width: D, the state's width.
         n_heads: K.
+        sparse: see `QEnsemble`.
     """
 
-    def __init__(self, n_items: int, width: int, n_heads: int) -> None:
-        super().__init__(n_items, n_heads)
+    def __init__(self, n_items: int, width: int, n_heads: int, sparse: bool = True) -> None:
+        super().__init__(n_items, n_heads, sparse)
         bound = math.sqrt(6 / (width + n_items * n_heads))
         self.item_ND = nn.Parameter(torch.empty(n_items, width).uniform_(-bound, bound))
         self.bias_N1 = nn.Parameter(torch.zeros(n_items, 1))
         self.map_KDD = nn.Parameter(torch.randn(n_heads, width, width) / math.sqrt(width))
 
-    def tables(self) -> list[nn.Parameter]:
+    def _tables(self) -> list[nn.Parameter]:
         """The items; the maps are dense."""
         return [self.item_ND, self.bias_N1]
 
@@ -140,9 +165,9 @@ class FactoredHeads(QEnsemble):
 
     def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
         """Q_k(s, a) of one item a row, B×K; the gradient of the items is row-sparse."""
-        item_BD = functional.embedding(item_B, self.item_ND, sparse=True)
+        item_BD = functional.embedding(item_B, self.item_ND, sparse=self.sparse)
         return torch.einsum("bke,be->bk", self._mapped(state_BD), item_BD) + functional.embedding(
-            item_B, self.bias_N1, sparse=True
+            item_B, self.bias_N1, sparse=self.sparse
         )
 
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
@@ -152,6 +177,11 @@ class FactoredHeads(QEnsemble):
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""
         return ops.factored_tiles(self._mapped(state_BD), self.item_ND, self.bias_N1)
+
+    def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """The items as the mixed map sees them; α sums to 1, and the bias is common."""
+        map_DE = torch.einsum("k,kde->de", mixture_K, self.map_KDD)
+        return self.item_ND @ map_DE.t(), self.bias_N1.squeeze(1)
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """The same heads as one matrix, N×K×D: large; for tests."""

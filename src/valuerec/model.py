@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from valuerec import ops
 from valuerec.backbones import Backbone, backbone_named
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import check_whole, explained_io
-from valuerec.methods import method_named
+from valuerec.methods import Method, method_named
 from valuerec.network import Network
 from valuerec.tensors import load_tensors
 from valuerec.training.run import Run
@@ -27,10 +29,10 @@ _SCORES_AT_ONCE = 1 << 24  # numbers of one batch of scores
 class Recommendation(NamedTuple):
     """One recommended item.
 
-    `score` is the item head's softmax: without a critic the probability that the item is the next one; with one, as
-    the critic weighs the cross-entropy, that probability times value, scaled to sum to 1 over the catalogue. `value` is
-    the mean of the Q-heads, the discounted reward expected from the item on, and `uncertainty` their standard
-    deviation: both None without a critic.
+    `score` orders the list. By items it is the item head's softmax: where nothing weighs the cross-entropy the
+    probability that the item is the next one; where a critic does, that probability times value, scaled to sum to 1
+    over the catalogue. By values it is `value`. `value` is the mean of the Q-heads, the discounted reward expected from
+    the item on, and `uncertainty` their standard deviation: both None without a critic.
     """
 
     id: str
@@ -57,12 +59,13 @@ class Model:
 
     def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
         self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
+        self.recommends_by = method_of(config).recommends_by
         self._index = {item: index for index, item in enumerate(self.item_ids)}
 
     def recommend(
         self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False
     ) -> list[list[Recommendation]]:
-        """The k most likely next items of each session, most likely first, ties by the lower id.
+        """The k best items of each session, the best first, ties by the lower id.
 
         Args:
             sessions: each a sequence of item ids, oldest first; ids the model does not know are passed over, and a
@@ -89,10 +92,10 @@ class Model:
     @torch.inference_mode()
     def _answer(self, sessions: list[Sequence[str]], k: int, exclude_seen: bool) -> list[Answer]:
         known = [self._known(session) for session in sessions]
-        score_BN = self._probabilities(known)
+        score_BN = self._scores(known)
         if exclude_seen:
             for row, items in enumerate(known):
-                score_BN[row, items] = -1.0
+                score_BN[row, items] = -torch.inf
         item_Bk = ops.top(score_BN, min(k, self.network.n_items))
         score_Bk = score_BN.gather(1, item_Bk).tolist()
         value_Bk, spread_Bk = self._values(known, item_Bk)
@@ -101,7 +104,7 @@ class Model:
             answer = [
                 Recommendation(self.item_ids[item], score, value, spread)
                 for item, score, value, spread in zip(items, score_Bk[row], value_Bk[row], spread_Bk[row], strict=True)
-                if score >= 0
+                if score > -math.inf
             ]
             answers.append(Answer(answer, len(sessions[row]) - len(known[row])))
         return answers
@@ -120,9 +123,10 @@ class Model:
         length_B = np.array([max(1, min(len(items), window)) for items in known], dtype=np.int32)
         return self.network.state(torch.from_numpy(items_BL).to(device), torch.from_numpy(length_B).to(device))
 
-    def _probabilities(self, known: list[list[int]]) -> Tensor:
-        logits_BN: Tensor = self.network.item_head(self._state(known))
-        return logits_BN.softmax(dim=1)
+    def _scores(self, known: list[list[int]]) -> Tensor:
+        weight_ND, bias_N = self.network.ranker(self.recommends_by)
+        score_BN = functional.linear(self._state(known), weight_ND, bias_N)
+        return score_BN.softmax(dim=1) if self.recommends_by == "items" else score_BN
 
     def _values(self, known: list[list[int]], item_Bk: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
         if self.network.q_head is None:
@@ -163,10 +167,14 @@ def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> N
         if ":" in name:
             raise UsageError(f"This run's backbone is {name}, not one of valuerec's; load it with backbone=that class.")
         backbone = backbone_named(name)(**options)
-    method_options = dict(config["method"])
-    method = method_named(method_options.pop("name"))(**method_options)
     engine = ops.choose_engine("auto", torch.device("cpu"))
-    return method.network(backbone, config["dataset"]["items"], config["training"]["window"], engine)
+    return method_of(config).network(backbone, config["dataset"]["items"], config["training"]["window"], engine)
+
+
+def method_of(config: dict[str, Any]) -> Method:
+    """The method that a run's configuration names."""
+    options = dict(config["method"])
+    return method_named(options.pop("name"))(**options)
 
 
 def load_weights(network: Network, path: Path) -> None:

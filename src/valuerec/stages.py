@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from valuerec.backbones import Backbone
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
-from valuerec.dataset import SPLITS, Dataset, Split
+from valuerec.dataset import Dataset, Part
 from valuerec.errors import UsageError
-from valuerec.folders import MANIFEST, check_whole, damaged_files, explained_io, read_json, read_manifest
+from valuerec.folders import MANIFEST, damaged_files, explained_io, read_json, read_manifest
+from valuerec.network import Recommend
 from valuerec.training import plan, train
 
 __all__ = ["Recommended", "evaluate", "info", "plan", "prepare", "recommend", "train"]
@@ -33,50 +34,38 @@ def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **op
 
 def evaluate(
     run: str | Path,
-    split: Split = "test",
+    split: Part = "test",
     *,
     data: str | Path | None = None,
     device: str = "auto",
     backbone: Backbone | None = None,
+    recommend: Recommend | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a run's weights on a held-out split: HR@k and NDCG@k, purchases and clicks apart.
 
     Args:
         run: the RUN folder.
-        split: train, validation or test.
+        split: train, validation, test, or held-out: validation and test together.
         data: the dataset, where it has moved since training.
         device: auto, cpu or cuda.
         backbone: the backbone's factory, where it is none of valuerec's own.
+        recommend: rank by "items" or "values"; None for what the run was trained to recommend by.
         progress: told now and then how many events of how many are done.
 
     Returns:
-        `{"purchase": {"hr@5": ..., "ndcg@20": ...}, "click": {...}}`; None where a kind does not occur.
+        `{"purchase": {"hr@5": ..., "ndcg@20": ...}, "click": {...}}`; None where a kind does not occur. What is behind
+        it, event by event, is `valuerec.evaluation.session_ranks`.
 
     Raises:
-        UsageError: for an unknown split, or a dataset that the run was not trained on.
+        UsageError: for an unknown split, a dataset that the run was not trained on, or values where it has no critic.
     """
-    from valuerec.evaluation import metrics_of, ranks
-    from valuerec.model import load
-    from valuerec.training import choose_device
+    from valuerec.evaluation import metrics_of, session_ranks
 
-    if split not in SPLITS:
-        raise UsageError(f"There is no split named {split!r}; choose one of: {', '.join(SPLITS)}.")
-    model = load(run, backbone)
-    recorded = model.config["dataset"]
-    path = Path(data or recorded["path"])
-    if data is None and not path.exists():
-        raise UsageError(f"The dataset of {run} is no longer at {path}; say where it is with --data.")
-    dataset = Dataset(path)
-    check_whole(path, dataset.manifest, ("arrays.safetensors",))
-    if dataset.fingerprint != recorded["fingerprint"]:
-        raise UsageError(f"{run} was not trained on {path}; name the dataset it was trained on with --data.")
-    events = dataset.events_of(split)
-    where = choose_device(device)
-    network = model.network.to(where)
-    told = (lambda done: progress(done, len(events))) if progress else None
-    rank_E = ranks(network, dataset, split, where, told)
-    return dict(metrics_of(rank_E, dataset.event_E[events.start : events.stop]))
+    found = session_ranks(
+        run, split, data=data, device=device, backbone=backbone, recommend=recommend, progress=progress
+    )
+    return dict(metrics_of(found.rank_E, found.event_E))
 
 
 class Recommended(NamedTuple):

@@ -48,3 +48,8 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
             return load_file(path, device=str(device))
         except SafetensorError as error:
             raise ValuerecError(f"{path} is broken ({error}); make it again.") from error
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of the name."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

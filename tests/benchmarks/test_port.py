@@ -13,7 +13,8 @@ from torch import Tensor
 from port import Complete, ReleasedStep, needed_bytes
 from valuerec.backbones import SASRec
 from valuerec.methods import VPQ, Batch
-from valuerec.network import Network, Target
+from valuerec.network import Network
+from valuerec.target import Target
 
 N_ITEMS, WINDOW, ROWS, HEADS = 9, 4, 12, 5
 STEP = Path(__file__).parents[2] / "benchmarks" / "step.py"

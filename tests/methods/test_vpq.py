@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from valuerec.backbones import SASRec
 from valuerec.errors import UsageError
 from valuerec.methods import VPQ, Batch, Supervised
-from valuerec.network import Network, Target
-from valuerec.ops import Best
+from valuerec.methods.base import Goal
+from valuerec.network import Network
+from valuerec.target import AnyTarget, Target
 from valuerec.training.optimiser import Optimiser
 
 
@@ -92,11 +93,11 @@ def test_no_gradient_reaches_the_target_or_flows_through_the_weight(world: tuple
     network.zero_grad()
 
     class Satisfied(VPQ):
-        def regression_target(self, target: Target, batch: Batch, mixture_K: Tensor) -> tuple[Tensor, Best]:
+        def goal(self, network: Network, target: AnyTarget, batch: Batch, mixture_K: Tensor) -> Goal:
             assert network.q_head is not None
             state_BD = network.state(batch.state_BL, batch.length_B)
             y_B = (network.q_head.of(state_BD, batch.action_B) @ mixture_K).detach()
-            return y_B, Best(y_B, batch.action_B, 0.0, 0)
+            return Goal(y_B, None, 0.0, 0)
 
     Satisfied(heads=5).losses(network, target, batch).total.backward()  # type: ignore[no-untyped-call]
     assert network.q_head.weight.grad is not None
@@ -182,9 +183,9 @@ def test_without_penalty_it_converges_to_the_true_q_on_a_fully_covered_mdp() -> 
 
 
 def test_a_huge_penalty_regresses_on_the_immediate_reward(world: tuple[Network, Target, Batch]) -> None:
-    _, target, batch = world
-    y_B, _ = VPQ(penalty=1e9, heads=5).regression_target(target, batch, torch.full((5,), 0.2))
-    torch.testing.assert_close(y_B, batch.reward_B)
+    network, target, batch = world
+    goal = VPQ(penalty=1e9, heads=5).goal(network, target, batch, torch.full((5,), 0.2))
+    torch.testing.assert_close(goal.y_B, batch.reward_B)
 
 
 @pytest.mark.parametrize(

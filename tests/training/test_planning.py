@@ -5,8 +5,8 @@ import torch
 
 import valuerec as vr
 from valuerec.errors import UsageError
-from valuerec.network import Target
 from valuerec.ops.engine import ENGINES
+from valuerec.target import Target
 from valuerec.training import TrainConfig
 from valuerec.training.optimiser import Optimiser
 from valuerec.training.planning import _made_up, plan_run

@@ -132,7 +132,7 @@ def test_a_run_that_diverges_says_so_and_keeps_what_it_had(small: Dataset, tmp_p
     options = SMALL | {"learning_rate": 1e30}
     with pytest.raises(ValuerecError, match=r"diverged before step \d+: .* lower --learning-rate"):
         vr.train(small, out=tmp_path / "run", epochs=3, log_every=1, **options)
-    assert vr.info(tmp_path / "run")["status"] == "failed"
+    assert vr.info(tmp_path / "run")["status"] == "diverged"
 
 
 class LastItem(nn.Module):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from valuerec.dataset import CLICK, PURCHASE
 from valuerec.evaluation.hit_ratio import hit_ratio
 from valuerec.evaluation.ndcg import ndcg
+from valuerec.evaluation.of_run import SessionRanks, session_ranks
 from valuerec.evaluation.ranking import count_rank, ranks
 
 CUTOFFS: Final = (5, 10, 20)
@@ -52,10 +53,12 @@ __all__ = [
     "CUTOFFS",
     "SELECTION",
     "Metrics",
+    "SessionRanks",
     "count_rank",
     "hit_ratio",
     "metrics_of",
     "ndcg",
     "ranks",
     "selection_score",
+    "session_ranks",
 ]

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from valuerec.dataset import Dataset, Split
-from valuerec.network import Network
+from valuerec.dataset import Dataset, Part
+from valuerec.network import Network, Recommend
 from valuerec.ops import native
 
 _STATES_AT_ONCE = 1024
@@ -47,11 +47,12 @@ def count_rank(score_BN: Tensor, item_B: Tensor) -> Tensor:
 def ranks(
     network: Network,
     dataset: Dataset,
-    split: Split,
+    split: Part,
     device: torch.device,
     progress: Callable[[int], None] | None = None,
+    by: Recommend = "items",
 ) -> NDArray[np.int64]:
-    """The rank of each event's item by the item head, in the order of the split.
+    """The rank of each event's item, in the order of the split.
 
     Args:
         network: the model, put into evaluation mode for the time.
@@ -59,6 +60,7 @@ def ranks(
         split: which of them.
         device: where the network is.
         progress: told after each batch how many events are done.
+        by: what orders the catalogue: the item head, or the mean of the Q-heads (`Network.ranker`).
 
     Returns:
         rank_E from 1 to N. Memory beside the result: one buffer of 128 MiB (one row of N where that is more).
@@ -68,7 +70,7 @@ def ranks(
     rows = max(1, min(_STATES_AT_ONCE, _SCORES_AT_ONCE // n_items))
     buffer = torch.empty(rows * n_items, device=device)
     rank_E = np.empty(len(events), dtype=np.int64)
-    head = network.item_head
+    weight_ND, bias_N = network.ranker(by)
     counted = count_rank if network.engine == "native" else plain_count_rank
     was_training = network.training
     network.eval()
@@ -80,7 +82,7 @@ def ranks(
         for first in range(0, len(number_B), rows):
             part = slice(first, min(first + rows, len(number_B)))
             score_BN = buffer[: (part.stop - first) * n_items].view(part.stop - first, n_items)
-            torch.addmm(head.bias_N, state_BD[part], head.weight_ND.t(), out=score_BN)
+            torch.addmm(bias_N, state_BD[part], weight_ND.t(), out=score_BN)
             rank_E[start + first : start + part.stop] = counted(score_BN, action_B[part]).cpu().numpy()
         if progress:
             progress(start + len(number_B))

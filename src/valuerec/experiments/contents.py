@@ -72,7 +72,9 @@ def table_sections(results: Results) -> list[Section]:
 def _troubles(cells: Sequence[Figures]) -> list[str]:
     """A sentence on each run that diverged."""
     return [
-        f"{cell['backbone']}-{cell['method']}, seed {cell['seed']}: {cell['trouble']}" for cell in cells if cell["diverged"]
+        f"{cell['backbone']}-{cell['method']}, seed {cell['seed']}: {cell['trouble']}"
+        for cell in cells
+        if cell["diverged"]
     ]
 
 
@@ -160,4 +162,3 @@ def runs_section(results: Results) -> Section:
 
 def _number(metrics: Any, kind: str, name: str) -> str:
     return "–" if metrics is None or metrics[kind][name] is None else f"{metrics[kind][name]:.4f}"
-

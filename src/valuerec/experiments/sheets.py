@@ -33,7 +33,9 @@ def markdown(sheet: Sheet) -> list[str]:
     lines = ["| " + " | ".join(sheet.head) + " |", "|---" + "|---:" * (len(sheet.head) - 1) + "|"]
     for place, group in enumerate(sheet.groups):
         for number, row in enumerate(group):
-            marked = (f"**{text}**" if (place, number, column) in sheet.best else text for column, text in enumerate(row))
+            marked = (
+                f"**{text}**" if (place, number, column) in sheet.best else text for column, text in enumerate(row)
+            )
             lines.append("| " + " | ".join(text.replace("|", "\\|") for text in marked) + " |")
     return lines + [line for note in sheet.notes for line in ("", note)]
 

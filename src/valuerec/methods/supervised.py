@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from valuerec.methods.base import Batch, Losses, Method
-from valuerec.network import Network, Target
+from valuerec.methods.base import Batch, Losses, Method, plain_losses
+from valuerec.network import Network
+from valuerec.target import AnyTarget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +16,6 @@ class Supervised(Method):
     name = "supervised"
     source = "the plain rows of Table 1; Kang & McAuley, ICDM 2018, with a full softmax"
 
-    def losses(self, network: Network, target: Target | None, batch: Batch) -> Losses:
+    def losses(self, network: Network, target: AnyTarget | None, batch: Batch, step: int = 0) -> Losses:
         """CE(s,a), a mean over the batch."""
-        state_BD = network.state(batch.state_BL, batch.length_B)
-        everyone_B = torch.ones(len(state_BD), dtype=state_BD.dtype, device=state_BD.device)
-        loss, _ = network.cross_entropy(state_BD, batch.action_B, everyone_B)
-        return Losses(loss, {"loss": loss.detach(), "cross_entropy": loss.detach()})
+        return plain_losses(network, batch)

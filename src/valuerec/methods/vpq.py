@@ -36,6 +36,11 @@ class VPQ(CriticMethod):
         super().__post_init__()
         check_penalty(self, "penalty")
 
+    @property
+    def needs_rewards_from_zero(self) -> bool:
+        """Yes: a weight below 1 raises a negative value, most where the heads disagree most (section 2.1.3)."""
+        return self.penalty > 0 and self.n_heads > 0
+
     def target_score(self, mixture: Tensor, spread: Tensor) -> Tensor:
         """Equation 2: the unstable value times its weight."""
         return mixture * self.weight(spread)

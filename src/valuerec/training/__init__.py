@@ -9,18 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from valuerec.dataset import Dataset
+from valuerec.dataset import CLICK, Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import check_unused, check_whole, explained_io
 from valuerec.ops import choose_engine, native
 from valuerec.training.config import TrainConfig
+from valuerec.training.learners import fresh_network
 from valuerec.training.planning import Plan, plan_run
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run, describe
-from valuerec.training.trainer import Trainer, fresh_network
+from valuerec.training.trainer import DivergedError, Trainer
 
 _MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device"}
 
@@ -49,7 +51,7 @@ def train(
 
     Raises:
         UsageError: for a wrong option, or an output folder in use.
-        ValuerecError: where training diverges or a file can't be written.
+        ValuerecError: where training diverges (the weights kept so far are scored) or a file can't be written.
     """
     if config is None:
         _check_names(options)
@@ -61,11 +63,12 @@ def train(
     _check_trainable(dataset)
     device = choose_device(config.device)
     reporter = Reporter(quiet)
+    _note_missing_kinds(config, dataset, reporter)
     _warn_of_memory(config, dataset, device, reporter)
     if not resume:
         with explained_io(f"Writing {out}"):
             check_unused(Path(out))
-    network = fresh_network(config, dataset, device)
+    network = fresh_network(config, dataset.n_items, device)
     run = _open(Path(out), config, dataset) if resume else Run.create(Path(out), config, dataset, device)
     trainer = Trainer(config, dataset, network, run, reporter)
     reporter.say(f"  {describe_engine(network.engine, device)}")
@@ -74,6 +77,10 @@ def train(
         run.reopen()
     try:
         status = trainer.fit()
+    except DivergedError:
+        with contextlib.suppress(ValuerecError):
+            _finish(trainer, "diverged")
+        raise
     except ValuerecError:
         with contextlib.suppress(ValuerecError):  # the first trouble is the one to tell
             run.finish("failed", None)
@@ -96,18 +103,27 @@ def _finish(trainer: Trainer, status: str) -> None:
     """Score the weights that count on both held-out splits, and close the run."""
     from valuerec.model import load_weights
 
-    load_weights(trainer.network, trainer.run.path / trainer.run.manifest["weights"])
+    run = trainer.run
+    if run.manifest["weights"] is None:  # diverged before the first validation
+        run.finish(status, None)
+        return
+    load_weights(trainer.network, run.path / run.manifest["weights"])
+    validated = trainer.best_step > 0
+    selection = {"by": SELECTION, "step": run.manifest["step"], "score": trainer.best_score}
+    if not validated:
+        selection = {"by": "none: interrupted before the first validation", "step": trainer.step}
     metrics = {
         "test": trainer.evaluate("test"),
         "validation": trainer.evaluate("validation"),
-        "selection": {"by": SELECTION, "step": trainer.run.manifest["step"], "score": trainer.best_score},
+        "selection": selection,
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 3),
         "status": status,
     }
-    if trainer.best_step == 0:
-        metrics["selection"] = {"by": "none: interrupted before the first validation", "step": trainer.step}
-    trainer.run.finish(status, metrics)
+    share = trainer.best_outside if validated else trainer.outside
+    if trainer.bounds is not None and share is not None:
+        metrics["outside"] = {"share": share, "bounds": list(trainer.bounds)}
+    run.finish(status, metrics)
 
 
 def plan(data: str | Path | Dataset | Mapping[str, int], *, timed: bool = True, **options: Any) -> Plan:
@@ -144,6 +160,19 @@ def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device,
             f"Warning: this run needs about {planned.peak_bytes / 1e9:.1f} GB of memory, and there is "
             f"{_shown(planned)}; it may be killed. Use fewer --heads, --ensemble factored, or a larger machine "
             "(valuerec plan says more)."
+        )
+
+
+def _note_missing_kinds(config: TrainConfig, dataset: Dataset, reporter: Reporter) -> None:
+    """Say so where the log has one kind of event alone: there is then nothing for rewards to tell apart."""
+    events = dataset.events_of("train")
+    found = np.unique(dataset.event_E[events.start : events.stop])
+    if len(found) == 1:
+        kind, missing = ("clicks", "purchases") if found[0] == CLICK else ("purchases", "clicks")
+        reporter.say(
+            f"Note: {dataset.path} has no {missing} to train on: every event earns the same reward"
+            f"{', so values tell only how long a session goes on' if config.method.n_heads else ''}, and validation "
+            f"selects by {kind} alone."
         )
 
 

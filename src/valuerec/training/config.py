@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 from valuerec.backbones import Backbone, SASRec
 from valuerec.dataset import LONGEST_WINDOW, Rewards
 from valuerec.errors import UsageError
 from valuerec.methods import VPQ, Method
 from valuerec.ops import ENGINES
+
+PROTOCOLS: Final = ("ours", "released")
+TRANSFORMS: Final = ("none", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,12 @@ class TrainConfig:
     Args:
         backbone: makes the encoder.
         method: how weights are learned.
+        protocol: "ours", one network and a frozen copy of it as target, or "released", two networks of which a coin
+            says each step which one learns and which one is the target (`valuerec.training.learners`). The same for a
+            method without a critic.
         rewards: of each kind of event (paper: click 0.2, purchase 1.0).
+        reward_transform: "none", or "linear": learn from rewards shifted so that the least is 0, which for a negative
+            one makes longer sessions look better (`Rewards.shifted`).
         window: L, past items in a state (paper: 10).
         batch_size: B (released code: 256).
         learning_rate: of Adam (released code: 0.005).
@@ -36,7 +45,9 @@ class TrainConfig:
 
     backbone: Backbone = field(default_factory=SASRec)
     method: Method = field(default_factory=VPQ)
+    protocol: str = "ours"
     rewards: Rewards = field(default_factory=Rewards)
+    reward_transform: str = "none"
     window: int = 10
     batch_size: int = 256
     learning_rate: float = 0.005
@@ -60,7 +71,19 @@ class TrainConfig:
         self._check("learning_rate", math.isfinite(self.learning_rate) and self.learning_rate > 0, "above 0")
         self._check("seed", 0 <= self.seed < 1 << 63, "in [0, 2^63)")
         self._check("device", self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+        self._check("protocol", self.protocol in PROTOCOLS, " or ".join(PROTOCOLS))
+        self._check("reward_transform", self.reward_transform in TRANSFORMS, " or ".join(TRANSFORMS))
+        if self.method.needs_rewards_from_zero and self.learned_rewards.least < 0:
+            raise UsageError(
+                f"A reward is {self.rewards.least}, and {self.method.name} raises negative values instead of lowering "
+                "them; shift the rewards with --reward-transform linear, or choose another method, such as minus."
+            )
         self._check("engine", self.engine in ("auto", *ENGINES), f"auto, {', '.join(ENGINES)}")
+
+    @property
+    def learned_rewards(self) -> Rewards:
+        """What the method learns from."""
+        return self.rewards.shifted() if self.reward_transform == "linear" else self.rewards
 
     def _check(self, name: str, allowed: bool, what: str) -> None:
         if not allowed:

@@ -35,5 +35,13 @@ class BatchOrder:
 
 def step_seed(seed: int, step: int) -> int:
     """The seed of a step's own randomness (dropout, mixture weights): independent of every step before it."""
-    digest = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return _hash(f"{seed}/{step}") >> 1
+
+
+def coin(seed: int, step: int) -> int:
+    """0 or 1, with even chances and independent of everything else in the step."""
+    return _hash(f"{seed}/{step}/coin") & 1
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -19,12 +19,13 @@ import torch
 from valuerec import ops
 from valuerec.heads import FullHeads
 from valuerec.methods import Batch, CriticMethod
-from valuerec.network import Network, Target
+from valuerec.network import Network
 from valuerec.ops import choose_engine
 from valuerec.ops.cross_entropy import WEIGHTS_AT_ONCE
 from valuerec.ops.sketch import CONTRASTS
 from valuerec.training.config import TrainConfig
-from valuerec.training.optimiser import Optimiser, tables_of
+from valuerec.training.learners import OneNetwork, fresh_network, learner_of
+from valuerec.training.optimiser import tables_of
 
 _SMALL = (1000, 2000)
 _LARGEST_TRIED = 60_000
@@ -106,11 +107,15 @@ def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine) ->
         "other": _OTHER_BYTES,
     }
     method = config.method
-    if isinstance(method, CriticMethod):
-        parts["target"] = 4 * (at("dense") + at("tables")) - 4 * items * (width + 1)
-        if engine == "native" and method.ensemble == "full" and method.prunable is not None:
+    if isinstance(method, CriticMethod) and method.n_heads:
+        networks = 2 if config.protocol == "released" else 1
+        if networks == 2:
+            parts |= {name: 2 * parts[name] for name in ("weights", "gradients", "optimiser")}
+        else:
+            parts["target"] = 4 * (at("dense") + at("tables")) - 4 * items * (width + 1)
+        if engine == "native" and method.ensemble == "full" and method.row_sparse and method.prunable is not None:
             row = 2 * (width + width % 2) * (1 + CONTRASTS) + 8 * (1 + CONTRASTS) + 4 * CONTRASTS * (method.heads + 1)
-            parts["sketch"] = items * (row + 12)
+            parts["sketch"] = networks * items * (row + 12)
         elif engine == "plain":
             parts["all heads' values"] = 12 * batch * items * method.heads
     return parts
@@ -140,30 +145,28 @@ def _step_seconds(config: TrainConfig, items: int, device: torch.device) -> floa
 
 def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, steps: int = 12) -> float:
     """The median of some real steps on made-up transitions, with heads as of a trained network."""
-    torch.manual_seed(0)
-    network = config.method.network(config.backbone, items, config.window, choose_engine(config.engine, device))
+    network = fresh_network(config, items, device)
     if isinstance(network.q_head, FullHeads):
         _as_trained(network.q_head)
-    network.to(device).train()
-    target = Target(network) if network.q_head is not None else None
-    if target is not None:
-        target.load_state_dict(target.state_dict())  # as after a copy: no longer fresh
-    optimiser = Optimiser(network, config.learning_rate)
+    learner = learner_of(config, network)
+    learner.train()
+    for search in learner.searches:
+        search.replaced(torch.arange(items))  # as in the midst of training: no longer fresh
     seconds = []
-    for _ in range(warm + steps):
+    for step in range(warm + steps):
         batch = _made_up(config, items, device)
         start = time.perf_counter()
-        optimiser.step(config.method.losses(network, target, batch).total)
+        learner.learn(step, batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[warm:])
-    if target is None or not isinstance(config.method, CriticMethod):
+    if not isinstance(learner, OneNetwork) or learner.target is None:
         return median
     # The target's copy costs by the rows that changed: so many in so many steps, if items were drawn evenly.
     start = time.perf_counter()
-    target.copy_from(network)
-    every = config.method.target_every
+    learner.target.copy_from(network)
+    every = learner.target_every
     changed = [1 - (1 - 1 / items) ** (config.batch_size * count) for count in (warm + steps, every)]
     return median + (time.perf_counter() - start) * changed[1] / changed[0] / every
 
@@ -183,9 +186,9 @@ def _made_up(config: TrainConfig, items: int, device: torch.device) -> Batch:
     state_BL = torch.randint(0, items, (batch, window), dtype=torch.int32)
     state_BL[torch.arange(window) >= length_B.unsqueeze(1)] = items
     rewards = torch.full((batch,), config.rewards.click)
-    made = Batch(
-        state_BL, length_B, torch.randint(0, items, (batch,)), rewards, state_BL, length_B, torch.rand(batch) < 0.2
-    )
+    action_B, next_action_B = torch.randint(0, items, (2, batch)).unbind(0)
+    done_B = torch.rand(batch) < 0.2
+    made = Batch(state_BL, length_B, action_B, rewards, state_BL, length_B, done_B, next_action_B, rewards)
     return Batch(*(tensor.to(device) for tensor in made))
 
 

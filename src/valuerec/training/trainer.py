@@ -17,22 +17,21 @@ from torch import Tensor
 from valuerec.dataset import Dataset, Split
 from valuerec.errors import ValuerecError
 from valuerec.evaluation import Metrics, metrics_of, ranks, selection_score
-from valuerec.methods import Batch, CriticMethod
-from valuerec.network import Network, Target
-from valuerec.ops import choose_engine
+from valuerec.methods import Batch, Losses
+from valuerec.network import Network
+from valuerec.tensors import under
 from valuerec.training import checkpoint
 from valuerec.training.config import TrainConfig
-from valuerec.training.optimiser import Optimiser
+from valuerec.training.learners import learner_of
 from valuerec.training.order import BatchOrder, step_seed
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run
 
+_BEYOND = 100  # times the certain bound, where the mean value can't come back from
 
-def fresh_network(config: TrainConfig, dataset: Dataset, device: torch.device) -> Network:
-    """The network that a run begins with: a function of the configuration, seed included."""
-    torch.manual_seed(step_seed(config.seed, -1))
-    engine = choose_engine(config.engine, device)
-    return config.method.network(config.backbone, dataset.n_items, config.window, engine).to(device)
+
+class DivergedError(ValuerecError):
+    """Training went where no true value is; the best weights so far are whole."""
 
 
 class Trainer:
@@ -44,7 +43,7 @@ class Trainer:
     Args:
         config: the run, whole.
         dataset: what to learn from.
-        network: fresh, on the device to compute on; see `fresh_network`.
+        network: fresh, on the device to compute on; see `learners.fresh_network`.
         run: its folder.
         reporter: tells a person how it goes.
     """
@@ -53,14 +52,17 @@ class Trainer:
         self.config, self.dataset, self.run, self.reporter = config, dataset, run, reporter
         self.device = network.item_head.weight_ND.device
         self.network = network
-        self.target = Target(network) if config.method.n_heads else None
-        self.optimiser = Optimiser(self.network, config.learning_rate)
+        self.learner = learner_of(config, network)
+        self.rewards = config.learned_rewards
+        self.bounds = config.method.bounds(self.rewards)
         self.order = BatchOrder(dataset.events_of("train"), config.batch_size, config.seed)
         limit = config.epochs * self.order.steps_per_epoch
         self.last_step = min(limit, config.max_steps or limit)
         self.validate_every = config.validate_every or self.order.steps_per_epoch
         self.step = 0
         self.best_score, self.best_step, self.worse = -math.inf, 0, 0
+        self.outside: float | None = None  # of the latest log interval, and of the one before the best weights
+        self.best_outside: float | None = None
         self.seconds = 0.0
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
@@ -69,7 +71,7 @@ class Trainer:
     def fit(self) -> str:
         """Train until the end, until the score stops rising, or until interrupted; returns which."""
         started = time.perf_counter() - self.seconds
-        self.network.train()
+        self.learner.train()
         with self._interruptible(), self.reporter.training(self):
             while self.step < self.last_step and self.worse < self.config.patience and not self._stop:
                 self._one_step()
@@ -91,32 +93,31 @@ class Trainer:
     def _one_step(self) -> None:
         torch.manual_seed(step_seed(self.config.seed, self.step))
         batch = self._batch(self.step)
-        losses = self.config.method.losses(self.network, self.target, batch)
-        self.optimiser.step(losses.total)
+        losses = self.learner.learn(self.step, batch)
         self.step += 1
-        if self.target is not None and self.step % self._target_every() == 0:
-            self.target.copy_from(self.network)
-        for name, value in losses.parts.items():
+        for name, value in (dict(losses.parts) | self._outside(losses)).items():
             self._sums[name] = value + self._sums.get(name, 0.0)
         self._summed += 1
 
-    def _target_every(self) -> int:
-        method = self.config.method
-        return method.target_every if isinstance(method, CriticMethod) else 1
+    def _outside(self, losses: Losses) -> dict[str, Tensor]:
+        """The share of the logged actions' Q-values that are certainly wrong, by more than rounding."""
+        if self.bounds is None or losses.q_BK is None:
+            return {}
+        low, high = self.bounds
+        slack = 1e-5 * (high - low)
+        outside_BK = (losses.q_BK < low - slack) | (losses.q_BK > high + slack)
+        return {"outside": outside_BK.float().mean()}
 
     def _batch(self, step: int) -> Batch:
-        rows = self.dataset.transitions(self.order(step), self.config.window, self.config.rewards)
-        wanted = {name: torch.from_numpy(getattr(rows, name)).to(self.device) for name in Batch._fields}
-        return Batch(**wanted)
+        config = self.config
+        rows = self.dataset.transitions(self.order(step), config.window, self.rewards, config.method.return_discount)
+        return Batch.of(rows, self.device)
 
     def _log(self) -> dict[str, float]:
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
         self._sums, self._summed = {}, 0
-        if not all(math.isfinite(value) for value in means.values()):
-            raise ValuerecError(
-                f"Training diverged before step {self.step}: a loss is not a finite number; lower --learning-rate "
-                f"(now {self.config.learning_rate}) and train again."
-            )
+        self._check_sane(means)
+        self.outside = means.get("outside")
         line = {
             "step": self.step,
             "epoch": self.step / self.order.steps_per_epoch,
@@ -126,6 +127,21 @@ class Trainer:
         self.reporter.losses(means)
         return means
 
+    def _check_sane(self, means: dict[str, float]) -> None:
+        trouble = ""
+        if not all(math.isfinite(value) for value in means.values()):
+            trouble = "a loss is not a finite number"
+        elif self.bounds is not None:
+            furthest = max(-self.bounds.low, self.bounds.high) or 1.0
+            if abs(means["q"]) > _BEYOND * furthest:
+                trouble = f"the mean Q-value is {means['q']:.4g}, and no true one is beyond {furthest:.4g}"
+        if trouble:
+            rate = self.config.learning_rate
+            raise DivergedError(
+                f"Training diverged before step {self.step}: {trouble}; lower --learning-rate (now {rate}) and train "
+                "again."
+            )
+
     def _validate(self) -> None:
         if self._summed:
             self._log()
@@ -134,6 +150,7 @@ class Trainer:
         better = score > self.best_score
         if better:
             self.best_score, self.best_step, self.worse = score, self.step, 0
+            self.best_outside = self.outside
             self.run.save_weights(self.network, self.step)
         else:
             self.worse += 1
@@ -143,16 +160,12 @@ class Trainer:
     def evaluate(self, split: Split) -> Metrics:
         """The present weights' metrics on a split."""
         events = self.dataset.events_of(split)
-        rank_E = ranks(self.network, self.dataset, split, self.device)
+        rank_E = ranks(self.network, self.dataset, split, self.device, by=self.config.method.recommends_by)
         return metrics_of(rank_E, self.dataset.event_E[events.start : events.stop])
 
     def save_checkpoint(self) -> Path:
         """Write all that `resume` needs."""
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        if self.target is not None:
-            tensors |= {f"target/{name}": value for name, value in self.target.state_dict().items()}
-        tensors |= {f"optimiser/{name}": value for name, value in self.optimiser.state().items()}
-        tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
+        tensors = self.learner.state() | {f"sums/{name}": value for name, value in self._sums.items()}
         progress = {
             "step": self.step,
             "seconds": self.seconds,
@@ -160,19 +173,19 @@ class Trainer:
             "best_score": self.best_score if self.best_step else None,
             "best_step": self.best_step,
             "worse": self.worse,
+            "outside": self.outside,
+            "best_outside": self.best_outside,
         }
         return checkpoint.save(self.run.path, self.step, tensors, progress)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that is whole."""
         folder, tensors, progress, skipped = checkpoint.newest(self.run.path, self.device)
-        self.network.load_state_dict(_under("network/", tensors))
-        if self.target is not None:
-            self.target.load_state_dict(_under("target/", tensors))
-        self.optimiser.load(_under("optimiser/", tensors))
-        self._sums = _under("sums/", tensors)
+        self.learner.load(tensors)
+        self._sums = under("sums/", tensors)
         self.step, self.seconds, self._summed = progress["step"], progress["seconds"], progress["summed"]
         self.best_step, self.worse = progress["best_step"], progress["worse"]
+        self.outside, self.best_outside = progress["outside"], progress["best_outside"]
         self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
         self.run.cut_log(self.step)
         self.reporter.resumed(folder, skipped)
@@ -195,7 +208,3 @@ class Trainer:
         finally:
             for each, handler in previous.items():
                 signal.signal(each, handler)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
