@@ -1,6 +1,6 @@
 """What `valuerec plan` predicts beside what then happens: peak memory and seconds a step.
 
-    python benchmarks/plan.py [--items 11811 70852] [--steps 400] [--json]
+    python benchmarks/plan.py [--items 11811 70852] [--backbones sasrec] [--steps 400] [--json]
 
 Each size: a made-up log, `valuerec plan` in a process of its own, then training of that many steps with one validation,
 in another. The step time is the median between two logged lines of metrics.jsonl after the first 200 steps.
@@ -25,14 +25,15 @@ from provenance import provenance
 VALUEREC = str(Path(sys.executable).with_name("valuerec"))
 
 
-def compare(items: int, method: str, steps: int) -> dict[str, Any]:
+def compare(items: int, backbone: str, method: str, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"
         data.mkdir()
         write_dataset(data, items)
-        asked = [VALUEREC, "plan", str(data), "--method", method, "--json"]
+        chosen = ["--backbone", backbone, "--method", method]
+        asked = [VALUEREC, "plan", str(data), *chosen, "--json"]
         planned = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
-        command = [VALUEREC, "train", str(data), "--method", method, "--out", str(run), "--max-steps", str(steps)]
+        command = [VALUEREC, "train", str(data), *chosen, "--out", str(run), "--max-steps", str(steps)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
@@ -46,6 +47,7 @@ def compare(items: int, method: str, steps: int) -> dict[str, Any]:
     peak, step = usage.ru_maxrss * 1024, statistics.median(between)
     return {
         "items": items,
+        "backbone": backbone,
         "method": method,
         "planned_peak_gb": planned["peak_bytes"] / 1e9,
         "peak_gb": peak / 1e9,
@@ -59,22 +61,22 @@ def compare(items: int, method: str, steps: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, nargs="+", default=[11_811, 70_852])
+    parser.add_argument("--backbones", nargs="+", default=["sasrec"])
     parser.add_argument("--methods", nargs="+", default=["supervised", "vpq"])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    for items in options.items:
-        for method in options.methods:
-            row = compare(items, method, options.steps)
-            if options.json:
-                print(json.dumps(row | provenance()), flush=True)
-            else:
-                print(
-                    f"{items:>9,} {method:<10} peak {row['planned_peak_gb']:.2f} GB planned, {row['peak_gb']:.2f} GB "
-                    f"({row['peak_ratio']:.2f}); step {row['planned_step_s']:.4f} s planned, {row['step_s']:.4f} s "
-                    f"({row['step_ratio']:.2f})",
-                    flush=True,
-                )
+    for items, backbone, method in itertools.product(options.items, options.backbones, options.methods):
+        row = compare(items, backbone, method, options.steps)
+        if options.json:
+            print(json.dumps(row | provenance()), flush=True)
+        else:
+            print(
+                f"{items:>9,} {backbone:<9} {method:<10} peak {row['planned_peak_gb']:.2f} GB planned, "
+                f"{row['peak_gb']:.2f} GB ({row['peak_ratio']:.2f}); step {row['planned_step_s']:.4f} s planned, "
+                f"{row['step_s']:.4f} s ({row['step_ratio']:.2f})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def train(
     out
         The run folder to make.
     backbone
-        The sequential model: sasrec.
+        The sequential model: sasrec, nextitnet, caser or gru4rec.
     method
         How it learns: `valuerec methods` lists the methods, with their options and defaults.
     penalty
@@ -329,7 +329,7 @@ def plan(
     dataset_or_numbers
         A folder that `valuerec prepare` made, or numbers: 70852 or items=70852,events=1200000
     backbone
-        The sequential model: sasrec.
+        The sequential model: sasrec, nextitnet, caser or gru4rec.
     method
         How it learns (`valuerec methods`).
     heads
@@ -461,15 +461,16 @@ def recommend(
     "Example: valuerec reproduce table1 --data data/shop --out results/shop --rows sasrec-vpq,caser,supervised"
 )
 def reproduce(
-    experiment: Literal["table1"],
+    experiment: Literal["table1", "figure1", "figure2", "figure3"],
     /,
     *,
-    data: Path,
     out: Path,
+    data: Path | None = None,
     seeds: int = 5,
     rows: str | None = None,
     protocol: Literal["ours", "released"] = "ours",
     controls: Annotated[bool, Parameter(negative="")] = False,
+    backbone: str | None = None,
     tuning: bool = True,
     epochs: int = 20,
     patience: int = 3,
@@ -482,11 +483,12 @@ def reproduce(
     Parameters
     ----------
     experiment
-        table1: every backbone with every method.
-    data
-        A folder that `valuerec prepare` made.
+        table1: every backbone with every method; figure1: the two forms of penalty on simulated predictions;
+        figure2: four ways of using Q; figure3: the penalty swept.
     out
         The folder for cells, tables, figures and report; go on with one by naming it again.
+    data
+        A folder that `valuerec prepare` made; figure1 needs none.
     seeds
         Runs a row, seed by seed.
     rows
@@ -495,6 +497,8 @@ def reproduce(
         ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
     controls
         With SASRec's controls.
+    backbone
+        Of figure2 (sasrec) or figure3 (nextitnet).
     tuning
         Choose each method's hyper-parameter on validation first, with four trials each.
     epochs
@@ -512,12 +516,13 @@ def reproduce(
 
     run_experiment(
         experiment,
-        data=data,
         out=out,
+        data=data,
         seeds=seeds,
         rows=None if rows is None else rows.split(","),
         protocol=protocol,
         controls=controls,
+        backbone=backbone,
         tuning=tuning,
         epochs=epochs,
         patience=patience,

@@ -65,6 +65,7 @@ class Cell:
         return TrainConfig(
             backbone=backbone_named(self.backbone)(**self.backbone_options),
             method=method_named(self.method)(**self.method_options),
+            protocol=self.protocol,
             seed=self.seed,
             device=device,
             **self.training,

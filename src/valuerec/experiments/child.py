@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
 from valuerec.dataset import Dataset
 from valuerec.errors import ValuerecError
-from valuerec.evaluation import ranks, selection_score
+from valuerec.evaluation import SessionRanks, selection_score, session_ranks
 from valuerec.experiments.cell import Cell, Figures, options_of
-from valuerec.experiments.histograms import value_histograms
+from valuerec.experiments.histograms import Histogram, value_histograms
 from valuerec.folders import write_json
 from valuerec.model import load
 from valuerec.training import choose_device, train
 from valuerec.training.run import Run
+from valuerec.training.trainer import DivergedError
 
 
 def main() -> None:
@@ -62,21 +62,21 @@ def run_cell(cell: Cell, data: Path, folder: Path, device: str = "auto") -> Figu
 
     Returns:
         Names, seed, every option, dataset, test and validation metrics, selection score, best and last step, seconds,
-        commit, machine, the validation score by step (`curve`), histograms of value, spread and weight, and whether it
-        diverged; then there are no metrics (None) and `trouble` says what happened.
+        commit, machine, the share of Q-values outside what can be true, the validation score by step (`curve`),
+        histograms of value, spread and weight, and whether it diverged; then there are no metrics (None) and `trouble`
+        says what happened.
     """
     dataset = Dataset(data)
     path = folder / "run"
     try:
         train(dataset, out=path, config=cell.config(device), quiet=True)
         trouble = None
-    except ValuerecError as error:
-        if "diverged" not in str(error):
-            raise
+    except DivergedError as error:
         trouble = str(error)
     figures = _described(cell, Run(path), trouble)
     if trouble is None:
-        figures |= _measured(cell, path, dataset, choose_device(device), folder)
+        figures["histograms"] = _histograms(cell, path, dataset, choose_device(device))
+        write_ranks(folder / "ranks.parquet", session_ranks(path, data=data, device=device))
     shutil.rmtree(path)
     return figures
 
@@ -89,7 +89,6 @@ def _described(cell: Cell, run: Run, trouble: str | None) -> Figures:
         metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     named = dataclasses.asdict(cell)
     logged = [line for line in lines if "loss" in line]
-    outside = [line["outside"] for line in logged if "outside" in line]
     return {
         **{name: named[name] for name in ("backbone", "method", "protocol", "variant", "seed")},
         "options": options_of(run.config),
@@ -102,32 +101,27 @@ def _described(cell: Cell, run: Run, trouble: str | None) -> Figures:
         "seconds": metrics["seconds"],
         "diverged": trouble is not None,
         "trouble": trouble,
-        "outside": float(np.mean(outside)) if outside else None,
+        "outside": metrics.get("outside", {}).get("share"),
         "curve": [[line["step"], round(line["score"], 6)] for line in lines if "validation" in line],
         **{name: run.environment[name] for name in ("commit", "device", "threads", "engine", "torch")},
     }
 
 
-def _measured(cell: Cell, path: Path, dataset: Dataset, device: torch.device, folder: Path) -> Figures:
-    """What the trained weights say: the rank of every test event, kept, and how the values are spread."""
+def _histograms(cell: Cell, path: Path, dataset: Dataset, device: torch.device) -> dict[str, Histogram] | None:
+    """How the trained critic's values are spread."""
     model = load(path)
-    network = model.network.to(device)
-    write_ranks(folder / "ranks.parquet", dataset, ranks(network, dataset, "test", device))
     penalty = model.config["method"]["penalty"] if cell.method == "vpq" else None
-    return {"histograms": value_histograms(network, dataset, penalty)}
+    return value_histograms(model.network.to(device), dataset, penalty)
 
 
-def write_ranks(path: Path, dataset: Dataset, rank_E: NDArray[np.int64]) -> None:
-    """Keep the test split's ranks, a row an event: session (its index), event (0 click, 1 purchase), rank from 1."""
-    events = dataset.events_of("test")
-    number_E = np.arange(events.start, events.stop)
-    session_E = np.searchsorted(dataset.offset_S, number_E, side="right") - 1
-    table = {
-        "session": session_E.astype(np.int32),
-        "event": np.asarray(dataset.event_E[events.start : events.stop]),
-        "rank": rank_E.astype(np.int32),
+def write_ranks(path: Path, ranks: SessionRanks) -> None:
+    """Keep the ranks of a split, a row an event: session (its index), event (0 click, 1 purchase), rank from 1."""
+    columns = {
+        "session": ranks.session_E.astype(np.int32),
+        "event": ranks.event_E,
+        "rank": ranks.rank_E.astype(np.int32),
     }
-    pq.write_table(pa.table(table), path, compression="zstd")
+    pq.write_table(pa.table(columns), path, compression="zstd")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from typing import Any
 
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.pictures import Picture
-from valuerec.experiments.results import Results
+from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import lines_of, published_name, published_sheet, table_sheet
+from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
 from valuerec.experiments.tuning import grids
 
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
-_TITLES = {"ours": "Test", "released": "Test, protocol of the released code"}
+_TITLES = {"ours": "Protocol: ours", "released": "Protocol: released"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +44,28 @@ def table_sections(results: Results) -> list[Section]:
     if not cells:
         return []
     lines, validation = lines_of(cells), lines_of(cells, "validation")
-    sheets = [table_sheet(own, title) for protocol, title in _TITLES.items()
-              if (own := [line for line in lines if line.protocol == protocol])]  # fmt: skip
     sections = [
         Section(
             title="Table 1",
             text=(
                 "Mean ± standard deviation over seeds; ranks over the whole catalogue, ties against us. Total adds the "
-                "four columns (the paper adds those of two datasets), gain compares it with the plain backbone's. Bold: "
-                "the best mean of a backbone.",
+                "four columns (the paper adds those of two datasets), gain compares it with the plain backbone's. "
+                "Bold: the best mean of a backbone.",
                 *_troubles(cells),
             ),
-            sheets=sheets,
+            sheets=_by_protocol(lines),
         )
     ]
+    assert results.dataset is not None
     if name := published_name(results.dataset["counts"]):
         sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
-    by_protocol = [
-        table_sheet([line for line in validation if line.protocol == protocol], title.replace("Test", "Validation"))
-        for protocol, title in _TITLES.items()
-        if any(line.protocol == protocol for line in validation)
-    ]
-    sections.append(Section(title="Validation, of the same weights", sheets=by_protocol, folded=True))
+    sections.append(Section(title="Validation, of the same weights", sheets=_by_protocol(validation), folded=True))
     return sections
+
+
+def _by_protocol(lines: Sequence[Line]) -> list[Sheet]:
+    parts = {title: [line for line in lines if line.protocol == protocol] for protocol, title in _TITLES.items()}
+    return [table_sheet(own, title) for title, own in parts.items() if own]
 
 
 def _troubles(cells: Sequence[Figures]) -> list[str]:
@@ -78,7 +77,7 @@ def _troubles(cells: Sequence[Figures]) -> list[str]:
     ]
 
 
-def tuning_section(results: Results) -> Section | None:
+def tuning_sections(results: Results) -> list[Section]:
     """What each method had to choose among, and what it chose."""
     cells = {(cell["method"], cell["variant"]): cell for cell in results.cells("tuning")}
     groups = []
@@ -91,9 +90,7 @@ def tuning_section(results: Results) -> Section | None:
                 for value, score in zip(grid.values, scores, strict=True)
             ]
             groups.append([[method, grid.option, *tried, str(grid.values[first])]])
-    if not groups:
-        return None
-    return Section(
+    section = Section(
         title="Hyper-parameters",
         text=(
             "Four trials for every method, with SASRec under the protocol `ours`, on validation and on a seed that no "
@@ -108,12 +105,14 @@ def tuning_section(results: Results) -> Section | None:
             )
         ],
     )
+    return [section] if groups else []
 
 
 def configuration_section(results: Results) -> Section:
     """What the cells have in common, and the dataset."""
-    cells = results.cells("table1") + results.cells("figure2") + results.cells("figure3")
+    cells = [cell for name in BOOKS for cell in results.cells(name)]
     dataset = results.dataset
+    assert dataset is not None
     rows = [["dataset", dataset["name"]], *([name, f"{count:,}"] for name, count in dataset["counts"].items())]
     for split, sizes in (dataset.get("splits") or {}).items():
         rows.append([f"{split} split", ", ".join(f"{count:,} {name}" for name, count in sizes.items())])
@@ -156,8 +155,8 @@ def runs_section(results: Results) -> Section:
         "best step", "steps", "seconds", "Q outside", "device", "commit", "method's options",
     )  # fmt: skip
     text = "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies."
-    return Section(title="Every run", text=(text,), sheets=[Sheet(title="Test", head=head, groups=list(groups.values()))],
-                   folded=True)  # fmt: skip
+    sheet = Sheet(title="Test", head=head, groups=list(groups.values()))
+    return Section(title="Every run", text=(text,), sheets=[sheet], folded=True)
 
 
 def _number(metrics: Any, kind: str, name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from valuerec.dataset import Dataset
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.training import choose_device
-from valuerec.training.planning import plan_run
+from valuerec.training.planning import lengths_of, plan_run
 
 if TYPE_CHECKING:
     from valuerec.experiments.running import Machine
@@ -58,7 +58,11 @@ class Estimate:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.machine.threads)
         planned = plan_run(
-            config, self.dataset.n_items, len(self.dataset.item_E), choose_device(config.device), timed=True
+            config,
+            self.dataset.n_items,
+            len(self.dataset.item_E),
+            choose_device(config.device),
+            length_E=lengths_of(self.dataset, config.window),
         )
         torch.set_num_threads(threads)
         assert planned.step_seconds is not None

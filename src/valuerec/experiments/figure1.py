@@ -217,8 +217,13 @@ def _draw_bound(axes: Axes, data: dict[str, Any]) -> None:
     for row in data["value_bound"]:
         axes.plot(row["weight"], row["factor"], "o", color=PALETTE["green"], markersize=5)
         axes.annotate(
-            f"W = {row['weight']:g}: {row['factor']:,.2f}", (row["weight"], row["factor"]),
-            xytext=(-8, 0), textcoords="offset points", ha="right", va="center", fontsize=8.5,
+            f"W = {row['weight']:g}: {row['factor']:,.2f}",
+            (row["weight"], row["factor"]),
+            xytext=(-8, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=8.5,
         )
     axes.set_yscale("log")
     axes.set_xlabel("uncertainty-aware weight W")

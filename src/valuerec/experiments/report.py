@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from valuerec.errors import UsageError
+from valuerec.experiments import figure1, figure2, figure3
+from valuerec.experiments.cell import Figures
 from valuerec.experiments.contents import (
     Section,
     configuration_section,
     runs_section,
     table_sections,
-    tuning_section,
+    tuning_sections,
 )
 from valuerec.experiments.pictures import Picture, address, learning_curves, value_pictures
-from valuerec.experiments.results import Results
+from valuerec.experiments.results import BOOKS, Results
+from valuerec.experiments.sheets import Sheet
 from valuerec.folders import explained_io, write_text
 
 REPORT: Final = "report.html"
-_FIGURES: Final = {
-    "figure1": "Figure 1: penalising simulated unstable predictions",
-    "figure2": "Figure 2: four ways of using Q",
-    "figure3": "Figure 3: the penalty's strength",
+_FIGURES: Final[Mapping[str, tuple[str, str]]] = {
+    "figure1": ("Figure 1: penalising simulated unstable predictions", figure1.CAPTION),
+    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION),
+    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION),
 }
+_SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": figure2.sheet, "figure3": figure3.sheet}
 
 
 def require_report() -> None:
@@ -52,15 +57,14 @@ def write_report(results: Results) -> Path:
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     source = resources.files("valuerec.experiments").joinpath("report.html").read_text(encoding="utf-8")
-    counts = results.dataset["counts"]
-    page = environment.from_string(source).render(
-        title=f"valuerec on {results.dataset['name']}",
-        lead=[
-            ", ".join(f"{count:,} {name}" for name, count in counts.items()) + ".",
-            f"Dataset {results.dataset['fingerprint'][:16]}. Weights are chosen on the validation split; test is read once.",
-        ],
-        sections=sections_of(results),
-    )
+    title, lead = "valuerec", []
+    if results.dataset is not None:
+        title = f"valuerec on {results.dataset['name']}"
+        lead = [
+            ", ".join(f"{count:,} {name}" for name, count in results.dataset["counts"].items()) + ".",
+            f"Dataset {results.dataset['fingerprint'][:16]}. Weights are chosen on validation; test is read once.",
+        ]
+    page = environment.from_string(source).render(title=title, lead=lead, sections=sections_of(results))
     path = results.path / REPORT
     with explained_io(f"Writing {path}"):
         write_text(path, page)
@@ -69,22 +73,24 @@ def write_report(results: Results) -> Path:
 
 def sections_of(results: Results) -> list[Section]:
     """All that the page shows."""
-    sections = [*table_sections(results), *_figure_sections(results)]
-    tuning = tuning_section(results)
-    sections += [tuning] if tuning else []
-    cells = results.cells("table1")
-    if cells:
-        sections += [configuration_section(results), *_picture_sections(results), runs_section(results)]
+    sections = [*table_sections(results), *_figure_sections(results), *tuning_sections(results)]
+    if any(results.cells(name) for name in BOOKS):
+        sections.append(configuration_section(results))
+    if results.cells("table1"):
+        sections += [*_picture_sections(results), runs_section(results)]
     return sections
 
 
 def _figure_sections(results: Results) -> list[Section]:
     sections = []
-    for name, title in _FIGURES.items():
+    for name, (title, caption) in _FIGURES.items():
         path = results.path / f"{name}.png"
         if path.is_file():
-            picture = Picture(address(path.read_bytes()), title)
-            sections.append(Section(title=title, pictures=[picture], large=True))
+            picture = Picture(address(path.read_bytes()), title, caption)
+            cells = results.cells(name) if name in _SHEETS else []
+            backbones = dict.fromkeys(cell["backbone"] for cell in cells)
+            sheets = [_SHEETS[name]([cell for cell in cells if cell["backbone"] == each]) for each in backbones]
+            sections.append(Section(title=title, pictures=[picture], sheets=sheets, large=True))
     return sections
 
 

@@ -12,6 +12,7 @@ from valuerec.experiments.cell import Figures
 from valuerec.folders import explained_io, read_json, write_json
 
 DATASET: Final = "dataset.json"
+BOOKS: Final = ("table1", "tuning", "figure2", "figure3")
 SIGNIFICANCE: Final = "significance.json"
 
 
@@ -19,19 +20,18 @@ class Results:
     """A folder of finished cells of one dataset.
 
     Args:
-        path: the folder, which `Results.of` made.
+        path: the folder. `dataset` is what dataset.json says of the data, None where there is none: then there are
+            no cells either.
 
     Raises:
-        UsageError: where it is none.
-        ValuerecError: where a file of it is broken.
+        ValuerecError: where dataset.json is broken.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not (path / DATASET).is_file():
-            raise UsageError(f"{path} holds no results: it has no {DATASET}; make it with valuerec reproduce.")
-        self.dataset: dict[str, Any] = read_json(path / DATASET)
-        if not isinstance(self.dataset, dict) or "fingerprint" not in self.dataset or "counts" not in self.dataset:
+        known = (path / DATASET).is_file()
+        self.dataset: dict[str, Any] | None = read_json(path / DATASET) if known else None
+        if known and not (isinstance(self.dataset, dict) and {"name", "fingerprint", "counts"} <= set(self.dataset)):
             raise ValuerecError(f"{path / DATASET} does not say what the dataset was; name another folder with --out.")
 
     @classmethod
@@ -46,17 +46,21 @@ class Results:
             if not (path / DATASET).is_file():
                 write_json(path / DATASET, _described(dataset))
         results = cls(path)
-        if results.dataset["fingerprint"] != dataset.fingerprint:
+        if results.dataset is None or results.dataset["fingerprint"] != dataset.fingerprint:
             raise UsageError(f"{path} holds results of another dataset than {dataset.path}; name another with --out.")
         return results
 
     def book(self, name: str) -> Book:
-        """The cells of an experiment: table1, tuning, figure2 or figure3."""
+        """The file of an experiment, one of `BOOKS`."""
+        if self.dataset is None:
+            raise ValuerecError(
+                f"{self.path} has no {DATASET}, so its cells are of nobody knows what; make them again."
+            )
         return Book(self.path / f"{name}.json", self.dataset["fingerprint"])
 
     def cells(self, name: str) -> list[Figures]:
         """The finished cells of an experiment."""
-        return list(self.book(name).cells.values())
+        return list(self.book(name).cells.values()) if (self.path / f"{name}.json").is_file() else []
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from valuerec.backbones import BACKBONES
 from valuerec.errors import UsageError
 from valuerec.methods import METHODS
 
@@ -14,7 +13,6 @@ PLAIN: Final = "supervised"
 CONTROLLED: Final = "sasrec"  # the backbone of the controls, of the tuning and of the released protocol
 _BACKBONES: Final = ("caser", "nextitnet", "sasrec", "gru4rec")  # the order of the paper, and GRU4Rec
 _METHODS: Final = (PLAIN, "sac", "rem", "minus", "cql", "uwac", "vpq")
-_CONTROLS: Final = ("reward-weighted", "return-weighted", "sarsa", "shuffled")
 
 
 class Row(NamedTuple):
@@ -31,12 +29,12 @@ class Row(NamedTuple):
 
 def table_rows() -> list[Row]:
     """The rows of the paper's table and GRU4Rec's, in order."""
-    return [Row(b, m) for b in _BACKBONES if b in BACKBONES for m in _METHODS if m in METHODS]
+    return [Row(backbone, method) for backbone in _BACKBONES for method in _METHODS]
 
 
 def control_rows() -> list[Row]:
     """The trained controls: a gain's cheaper explanations."""
-    return [Row(CONTROLLED, method) for method in _CONTROLS if method in METHODS]
+    return [Row(CONTROLLED, name) for name, method in METHODS.items() if method.control]
 
 
 def choose_rows(patterns: Sequence[str] | None, protocol: str, controls: bool) -> list[Row]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,14 @@ def missing_cells(cells: Sequence[Cell], book: Book, dataset: Dataset) -> list[C
     return missing
 
 
-def run_cells(cells: Sequence[Cell], book: Book, dataset: Dataset, machine: Machine, quiet: bool = False) -> None:
+def run_cells(
+    cells: Sequence[Cell],
+    book: Book,
+    dataset: Dataset,
+    machine: Machine,
+    known: Iterable[Figures] = (),
+    quiet: bool = False,
+) -> None:
     """Run the cells that the book does not hold yet, in their order.
 
     A cell that diverges is written down as such. Any other failure is told at the end, when all cells had their turn.
@@ -74,6 +81,7 @@ def run_cells(cells: Sequence[Cell], book: Book, dataset: Dataset, machine: Mach
         book: where finished ones are written.
         dataset: what to train on.
         machine: how.
+        known: finished cells of other books, which tell how long theirs will take.
         quiet: print nothing.
 
     Raises:
@@ -84,7 +92,8 @@ def run_cells(cells: Sequence[Cell], book: Book, dataset: Dataset, machine: Mach
     if not waiting:
         return
     console = PlainConsole(stderr=True, quiet=quiet)
-    work = _Work(waiting, len(cells), book, dataset, machine, console)
+    estimate = Estimate([*known, *book.cells.values()], dataset, machine)
+    work = _Work(waiting, len(cells), book, dataset, machine, estimate, console)
     try:
         with work.shown():
             work.run()
@@ -113,16 +122,22 @@ class _Work:
     """The cells that wait, those that run, and what a person sees of them."""
 
     def __init__(
-        self, waiting: list[Cell], total: int, book: Book, dataset: Dataset, machine: Machine, console: PlainConsole
+        self,
+        waiting: list[Cell],
+        total: int,
+        book: Book,
+        dataset: Dataset,
+        machine: Machine,
+        estimate: Estimate,
+        console: PlainConsole,
     ) -> None:
         self.waiting, self.total, self.done = deque(waiting), total, total - len(waiting)
-        self.book, self.dataset, self.machine, self.console = book, dataset, machine, console
+        self.book, self.dataset, self.machine, self.estimate, self.console = book, dataset, machine, estimate, console
         self.running: list[_Running] = []
         self.failures: list[tuple[Cell, str]] = []
         with explained_io(f"Writing {book.path.parent}"):
             self.folder = Path(tempfile.mkdtemp(prefix=".cells-", dir=book.path.parent))
             (book.path.parent / "ranks").mkdir(exist_ok=True)
-        self.estimate = Estimate(book.cells.values(), dataset, machine)
         console.print(
             f"{book.path.name}: {len(waiting)} of {total} cells to run, {machine.jobs} at a time with "
             f"{machine.threads} threads each; {self._left()}.",

@@ -61,6 +61,12 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
     return lines
 
 
+def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list[list[float]]]:
+    """By variant, in the order of `names`, each column's values on test over the seeds that ended well."""
+    seeds = {name: _values([cell for cell in cells if cell["variant"] == name], "test") for name in names}
+    return {name: [list(column) for column in zip(*own, strict=True)] for name, own in seeds.items() if own}
+
+
 def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
     return [[cell[split][kind][name] for kind, name in COLUMNS] for cell in cells if not cell["diverged"]]
 
@@ -126,8 +132,8 @@ def published_sheet(name: str, lines: Sequence[Line]) -> Sheet:
         head=("row", *HEADS),
         groups=list(groups.values()),
         notes=(
-            "Published: SIGIR 2022, Table 1, the mean of five runs, of a code without a validation split; GRU4Rec is not "
-            "in it.",
+            "Published: SIGIR 2022, Table 1, the mean of five runs, of a code without a validation split; GRU4Rec is "
+            "not in it.",
         ),
     )
 

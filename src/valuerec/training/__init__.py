@@ -19,7 +19,7 @@ from valuerec.folders import check_unused, check_whole, explained_io
 from valuerec.ops import choose_engine, native
 from valuerec.training.config import TrainConfig
 from valuerec.training.learners import fresh_network
-from valuerec.training.planning import Plan, plan_run
+from valuerec.training.planning import Plan, lengths_of, plan_run
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run, describe
 from valuerec.training.trainer import DivergedError, Trainer
@@ -139,6 +139,7 @@ def plan(data: str | Path | Dataset | Mapping[str, int], *, timed: bool = True, 
     """
     _check_names(options)
     config = TrainConfig(**options)
+    length_E = None
     if isinstance(data, Mapping):
         unknown = [name for name in data if name not in ("items", "events")]
         if unknown or "items" not in data:
@@ -149,12 +150,14 @@ def plan(data: str | Path | Dataset | Mapping[str, int], *, timed: bool = True, 
     else:
         dataset = data if isinstance(data, Dataset) else Dataset(data)
         items, events = dataset.n_items, len(dataset.item_E)
-    return plan_run(config, items, events, choose_device(config.device), timed)
+        length_E = lengths_of(dataset, config.window)
+    return plan_run(config, items, events, choose_device(config.device), timed, length_E)
 
 
 def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device, reporter: Reporter) -> None:
     """Say so before a run that this machine's memory will not hold."""
-    planned = plan_run(config, dataset.n_items, len(dataset.item_E), device, timed=False)
+    length_E = lengths_of(dataset, config.window)
+    planned = plan_run(config, dataset.n_items, len(dataset.item_E), device, timed=False, length_E=length_E)
     if not planned.fits:
         reporter.say(
             f"Warning: this run needs about {planned.peak_bytes / 1e9:.1f} GB of memory, and there is "

@@ -3,7 +3,7 @@
 Memory is a sum over the arrays that training keeps, each linear in the catalogue N; how wide a backbone's and a
 method's arrays are is read off two small networks, so that somebody's own backbone is planned as well. Time is
 measured: some real steps on made-up transitions over two catalogues of at most `_LARGEST_TRIED` items, and a line
-through them.
+through them. The states are as long as the log's, or as is usual: some backbones do less work for short ones.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from valuerec import ops
+from valuerec.dataset import Dataset
 from valuerec.heads import FullHeads
 from valuerec.methods import Batch, CriticMethod
 from valuerec.network import Network
@@ -31,6 +34,8 @@ _SMALL = (1000, 2000)
 _LARGEST_TRIED = 60_000
 _OTHER_BYTES = 150 << 20  # libraries' workspaces, allocator slack, a validation's buffers: measured, benchmarks/plan.py
 _EVENT_BYTES = 6  # of the dataset, an event: item, kind, history
+_LENGTHS = 10_000  # states that lengths are taken from
+_USUAL_END = 0.27  # share of the states of any length that grow no longer: a mean of 3.5 in a window of 10
 
 
 class Plan(NamedTuple):
@@ -53,7 +58,25 @@ class Plan(NamedTuple):
         return self.available is None or self.peak_bytes <= self.available
 
 
-def plan_run(config: TrainConfig, items: int, events: int, device: torch.device, timed: bool = True) -> Plan:
+def lengths_of(dataset: Dataset, window: int) -> Tensor:
+    """The lengths of states, evenly drawn from a log."""
+    history_E = dataset.history_E[:: max(1, len(dataset.history_E) // _LENGTHS)]
+    return torch.from_numpy(np.clip(history_E, 1, window).astype(np.int32))
+
+
+def usual_lengths(window: int) -> Tensor:
+    """Lengths of states where there is no log to take them from: geometric, much like the Yoochoose sample's."""
+    return torch.empty(_LENGTHS).geometric_(_USUAL_END).clamp(max=window).int()
+
+
+def plan_run(
+    config: TrainConfig,
+    items: int,
+    events: int,
+    device: torch.device,
+    timed: bool = True,
+    length_E: Tensor | None = None,
+) -> Plan:
     """Plan a run.
 
     Args:
@@ -62,16 +85,15 @@ def plan_run(config: TrainConfig, items: int, events: int, device: torch.device,
         events: E, of all splits.
         device: where it would train.
         timed: try some steps (seconds); without, `step_seconds` is None.
+        length_E: lengths of states to expect (`lengths_of`); None for usual ones.
     """
     engine = choose_engine(config.engine, device)
     with torch.random.fork_rng():  # planning must not change what is drawn afterwards
-        return _plan(config, items, events, device, engine, timed)
-
-
-def _plan(config: TrainConfig, items: int, events: int, device: torch.device, engine: ops.Engine, timed: bool) -> Plan:
-    parts = _memory(config, items, events, engine)
-    resident = _resident_bytes() if device.type == "cpu" else 0
-    seconds = _step_seconds(config, items, device) if timed else None
+        torch.manual_seed(0)
+        length_E = usual_lengths(config.window) if length_E is None else length_E
+        parts = _memory(config, items, events, engine, length_E)
+        resident = _resident_bytes() if device.type == "cpu" else 0
+        seconds = _step_seconds(config, items, device, length_E) if timed else None
     available = _available_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     return Plan(
         items,
@@ -84,9 +106,10 @@ def _plan(config: TrainConfig, items: int, events: int, device: torch.device, en
     )
 
 
-def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine) -> dict[str, int]:
+def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine, length_E: Tensor) -> dict[str, int]:
     """Bytes by what they are for."""
-    small, large = (_sizes(config.method.network(config.backbone, n, config.window)) for n in _SMALL)
+    networks = [config.method.network(config.backbone, n, config.window) for n in _SMALL]
+    small, large = (_sizes(network) for network in networks)
 
     def at(part: str) -> int:
         slope = (large[part] - small[part]) / (_SMALL[1] - _SMALL[0])
@@ -102,20 +125,21 @@ def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine) ->
         "weights": 4 * (at("dense") + at("tables")),
         "gradients": 4 * at("dense"),
         "optimiser": 4 * (2 * at("dense") + at("tables") + at("rows")),
+        "activations": _activations(networks[0], _made_up(config, _SMALL[0], torch.device("cpu"), length_E)),
         "cross-entropy": stored + (2 * items * width if engine == "native" else 0),
         "dataset": _EVENT_BYTES * events + 8 * events,  # and an epoch's order
         "other": _OTHER_BYTES,
     }
     method = config.method
     if isinstance(method, CriticMethod) and method.n_heads:
-        networks = 2 if config.protocol == "released" else 1
-        if networks == 2:
+        copies = 2 if config.protocol == "released" else 1
+        if copies == 2:
             parts |= {name: 2 * parts[name] for name in ("weights", "gradients", "optimiser")}
         else:
             parts["target"] = 4 * (at("dense") + at("tables")) - 4 * items * (width + 1)
         if engine == "native" and method.ensemble == "full" and method.row_sparse and method.prunable is not None:
             row = 2 * (width + width % 2) * (1 + CONTRASTS) + 8 * (1 + CONTRASTS) + 4 * CONTRASTS * (method.heads + 1)
-            parts["sketch"] = networks * items * (row + 12)
+            parts["sketch"] = copies * items * (row + 12)
         elif engine == "plain":
             parts["all heads' values"] = 12 * batch * items * method.heads
     return parts
@@ -134,16 +158,33 @@ def _sizes(network: Network) -> dict[str, int]:
     }
 
 
-def _step_seconds(config: TrainConfig, items: int, device: torch.device) -> float:
+def _activations(network: Network, batch: Batch) -> int:
+    """Bytes that the backbone keeps for its backward pass."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.state(batch.state_BL, batch.length_B)
+    return sum(size for place, size in kept.items() if place not in weights)
+
+
+def _step_seconds(config: TrainConfig, items: int, device: torch.device, length_E: Tensor) -> float:
     """Seconds a step at N items, by a line through two smaller catalogues where N is large."""
     if items <= _LARGEST_TRIED:
-        return _try(config, items, device)
+        return _try(config, items, device, length_E)
     sizes = (_LARGEST_TRIED // 3, _LARGEST_TRIED)
-    first, second = (_try(config, size, device) for size in sizes)
+    first, second = (_try(config, size, device, length_E) for size in sizes)
     return second + max(0.0, second - first) / (sizes[1] - sizes[0]) * (items - sizes[1])
 
 
-def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, steps: int = 12) -> float:
+def _try(
+    config: TrainConfig, items: int, device: torch.device, length_E: Tensor, warm: int = 4, steps: int = 12
+) -> float:
     """The median of some real steps on made-up transitions, with heads as of a trained network."""
     network = fresh_network(config, items, device)
     if isinstance(network.q_head, FullHeads):
@@ -154,7 +195,7 @@ def _try(config: TrainConfig, items: int, device: torch.device, warm: int = 4, s
         search.replaced(torch.arange(items))  # as in the midst of training: no longer fresh
     seconds = []
     for step in range(warm + steps):
-        batch = _made_up(config, items, device)
+        batch = _made_up(config, items, device, length_E)
         start = time.perf_counter()
         learner.learn(step, batch)
         if device.type == "cuda":
@@ -180,9 +221,9 @@ def _as_trained(heads: FullHeads) -> None:
     heads.weight_NKD.add_(common_N1D + apart_NKD)
 
 
-def _made_up(config: TrainConfig, items: int, device: torch.device) -> Batch:
+def _made_up(config: TrainConfig, items: int, device: torch.device, length_E: Tensor) -> Batch:
     batch, window = config.batch_size, config.window
-    length_B = torch.randint(1, window + 1, (batch,), dtype=torch.int32)
+    length_B = length_E[torch.randint(len(length_E), (batch,))]
     state_BL = torch.randint(0, items, (batch, window), dtype=torch.int32)
     state_BL[torch.arange(window) >= length_B.unsqueeze(1)] = items
     rewards = torch.full((batch,), config.rewards.click)
