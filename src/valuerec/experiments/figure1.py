@@ -6,6 +6,7 @@ uncertainty of its own, uniform from 0 to 0.5: independent of the value, and 0.2
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from valuerec.experiments import plotting
 from valuerec.experiments.analysis import (
-    expected_maximum,
     p_mul,
     p_mul_maximum,
     p_sub,
@@ -44,13 +44,14 @@ _COLOURS = dict(zip(PENALTIES, (PALETTE["sky"], PALETTE["orange"], PALETTE["verm
 _FORM_COLOURS = {"p-sub": PALETTE["purple"], "p-mul": PALETTE["blue"]}
 
 CAPTION: Final = (
-    f"Simulated predictions x ~ N({MEAN:g}, {DEVIATION:g}²), each with an uncertainty of its own, uniform from 0 to "
-    f"{2 * DEVIATION:g} whatever its value. (a), (b): {_POINTS} predictions sorted by value (heavy black line) and what "
-    "each form of penalty leaves of them; lines are running means. (c), (d): the expected maximum over n predictions; "
-    f"lines are equations 5 to 7, points Monte Carlo means of {_REPEATS} draws. Filled: every prediction has the same "
-    f"uncertainty {DEVIATION:g}, as the equations assume. Hollow: uncertainties as in (a) and (b), penalised before the "
-    "maximum, as an agent does; the maximum then picks stable predictions, and the equations are too low. "
-    "(e): the discount's part of the bound of equation 8."
+    f"Figure 1. Simulated unstable predictions x ~ N({MEAN:g}, {DEVIATION:g}²), each with an uncertainty of its own, "
+    f"uniform from 0 to {2 * DEVIATION:g} whatever its value. (a), (b): {_POINTS} predictions sorted by value (heavy "
+    "black line) and what each form of penalty leaves of them (dots); coloured lines are what it leaves at the mean "
+    f"uncertainty {DEVIATION:g}. (c), (d): the expected maximum over n predictions; lines are equations 5 to 7, "
+    f"circles Monte Carlo means of {_REPEATS} draws. Filled circles: all predictions have the uncertainty "
+    f"{DEVIATION:g}, as the equations assume. Hollow circles: uncertainties as in (a) and (b), penalised before the "
+    "maximum, as an agent does; the maximum then picks the stable predictions and lies above the equations, for both "
+    "forms. (e): the discount's part of the bound of equation 8 (section 2.1.4; the paper cuts 149.987 to 149.98)."
 )
 
 
@@ -138,8 +139,8 @@ def _rounded(values: NDArray[Any]) -> list[float]:
 
 
 def _draw(data: dict[str, Any]) -> Figure:
-    figure = plotting.new_figure(10, 7.2)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.05, 1])
+    figure = plotting.new_figure(10, 8.4)
+    upper, lower, foot = list(figure.subfigures(3, 1, height_ratios=[1.05, 1, 0.27], squeeze=False)[:, 0])
     left, right = upper.subplots(1, 2, sharey=True)
     for axes, letter, form in ((left, "a", "p-sub"), (right, "b", "p-mul")):
         _draw_predictions(axes, data["predictions"], form)
@@ -151,25 +152,23 @@ def _draw(data: dict[str, Any]) -> Figure:
     _draw_against_n(against_n, data)
     _draw_against_penalty(against_penalty, data)
     _draw_bound(bound, data)
+    foot.text(0.008, 0.98, textwrap.fill(data["caption"], 166), va="top", fontsize=8.2, linespacing=1.35)
     return figure
 
 
 def _draw_predictions(axes: Axes, predictions: dict[str, Any], form: str) -> None:
-    place = np.arange(len(predictions["value"]))
+    value = np.array(predictions["value"])
+    place = np.arange(len(value))
+    apply, _ = _FORMS[form]
     axes.axhline(0, color=PALETTE["grey"], linewidth=0.8)
+    axes.plot(place, value, color=PALETTE["black"], linewidth=3.2, label="x, no penalty", zorder=3)
     for series in predictions["penalised"]:
         if series["form"] == form:
-            colour = _COLOURS[series["penalty"]]
-            axes.plot(place, series["value"], ".", markersize=2.6, alpha=0.45, markeredgewidth=0, color=colour)
-            axes.plot(*_running_mean(series["value"]), color=colour, label=f"λ = {series['penalty']:g}")
-    axes.plot(place, predictions["value"], color=PALETTE["black"], linewidth=3.2, label="x, unpenalised")
+            penalty, colour = series["penalty"], _COLOURS[series["penalty"]]
+            axes.plot(place, series["value"], ".", markersize=3.6, alpha=0.55, markeredgewidth=0, color=colour)
+            axes.plot(place, apply(value, DEVIATION, penalty), color=colour, label=f"λ = {penalty:g}", zorder=2.5)
     axes.set_xlabel("predictions, sorted by value x")
     axes.margins(x=0.01)
-
-
-def _running_mean(values: list[float], width: int = 61) -> tuple[NDArray[Any], NDArray[Any]]:
-    smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-    return np.arange(len(smooth)) + width // 2, smooth
 
 
 def _draw_against_n(axes: Axes, data: dict[str, Any]) -> None:
@@ -186,9 +185,9 @@ def _draw_against_n(axes: Axes, data: dict[str, Any]) -> None:
         own = [row for row in rows if row["form"] == form and row["penalty"] == strength]
         _draw_points(axes, [row["n"] for row in own], own, colour)
     axes.set_xscale("log")
-    axes.set_xlabel("predictions n")
-    axes.set_ylabel("expected maximum")
-    axes.set_title(f"(c)  against n, λ = {penalty:g}")
+    axes.set_xlabel("number of predictions n")
+    axes.set_ylabel("largest penalised value, on average")
+    axes.set_title(f"(c)  expected maximum, λ = {penalty:g}")
     axes.legend(loc="upper left")
 
 
@@ -202,12 +201,15 @@ def _draw_against_penalty(axes: Axes, data: dict[str, Any]) -> None:
         own = [row for row in data["maximum_against_penalty"] if row["form"] == form]
         _draw_points(axes, [row["penalty"] for row in own], own, colour)
     axes.set_xlabel("penalty λ")
-    axes.set_title(f"(d)  against λ, n = {CATALOGUE:,}")
+    axes.set_title(f"(d)  expected maximum, n = {CATALOGUE:,}")
+    for label, face in (("same uncertainty", PALETTE["grey"]), ("each its own", "white")):
+        axes.plot([], [], "o", markersize=4.5, color=PALETTE["grey"], markerfacecolor=face, label=label)
+    axes.legend(loc="lower left", handles=axes.get_legend_handles_labels()[0][-2:])
 
 
 def _draw_points(axes: Axes, place: list[float], rows: list[dict[str, Any]], colour: str) -> None:
     axes.plot(place, [row["same_uncertainty"] for row in rows], "o", color=colour, markersize=4.5)
-    own = [row["own_uncertainty"] for row in rows]
+    own = [row["own_uncertainty"] if row["penalty"] else np.nan for row in rows]  # without a penalty they are the same
     axes.plot(place, own, "o", color=colour, markersize=5, markerfacecolor="white", markeredgewidth=1.2)
 
 
@@ -217,13 +219,12 @@ def _draw_bound(axes: Axes, data: dict[str, Any]) -> None:
     for row in data["value_bound"]:
         axes.plot(row["weight"], row["factor"], "o", color=PALETTE["green"], markersize=5)
         axes.annotate(
-            f"W = {row['weight']:g}: {row['factor']:,.2f}",
+            f"W = {row['weight']:g}:  {row['factor']:,.{2 if row['factor'] < 1000 else 0}f}",
             (row["weight"], row["factor"]),
             xytext=(-8, 0),
             textcoords="offset points",
             ha="right",
             va="center",
-            fontsize=8.5,
         )
     axes.set_yscale("log")
     axes.set_xlabel("uncertainty-aware weight W")
