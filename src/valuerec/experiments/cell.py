@@ -57,8 +57,7 @@ class Cell:
     @property
     def slug(self) -> str:
         """For files."""
-        parts = (self.backbone, self.method, self.protocol, self.variant, f"seed{self.seed}")
-        return "_".join(part for part in parts if part)
+        return _slug(self.key)
 
     def config(self, device: str = "auto") -> TrainConfig:
         """The run, whole."""
@@ -74,6 +73,15 @@ class Cell:
     def options(self, dataset: Dataset) -> dict[str, Any]:
         """Every option of the run with its value, as JSON: what a recorded cell must equal."""
         return options_of(describe(self.config(), dataset))
+
+
+def _slug(key: tuple[str, str, str, str, int]) -> str:
+    return "_".join(part for part in (*key[:-1], f"seed{key[-1]}") if part)
+
+
+def slug_of(figures: Figures) -> str:
+    """A recorded cell's name for files."""
+    return _slug(key_of(figures))
 
 
 def key_of(figures: Figures) -> tuple[str, str, str, str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from valuerec.experiments.cell import Figures
+from valuerec.experiments.comparing import comparisons_of, significance_sheets
 from valuerec.experiments.pictures import Picture
 from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.sheets import Sheet
@@ -14,6 +15,11 @@ from valuerec.experiments.table import Line, lines_of, published_name, published
 from valuerec.experiments.tuning import grids
 
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_SIGNIFICANCE = (
+    "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best by Total, "
+    "VPQ against the best control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
+    "columns of a backbone. Bold: p at most .05."
+)
 _TITLES = {"ours": "Protocol: ours", "released": "Protocol: released"}
 
 
@@ -59,6 +65,8 @@ def table_sections(results: Results) -> list[Section]:
     assert results.dataset is not None
     if name := published_name(results.dataset["counts"]):
         sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
+    if sheets := significance_sheets(comparisons_of(results), _TITLES):
+        sections.append(Section(title="Which differences hold", text=(_SIGNIFICANCE,), sheets=sheets))
     sections.append(Section(title="Validation, of the same weights", sheets=_by_protocol(validation), folded=True))
     return sections
 

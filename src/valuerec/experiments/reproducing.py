@@ -16,6 +16,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell, Figures, first_difference
+from valuerec.experiments.comparing import compare
 from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
@@ -131,6 +132,7 @@ def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
         for row in rows
     ]
     _run(setting, "table1", cells)
+    compare(setting.results)
 
 
 def _figure2(setting: _Setting, backbone: str) -> None:

@@ -62,6 +62,15 @@ class Results:
         """The finished cells of an experiment."""
         return list(self.book(name).cells.values()) if (self.path / f"{name}.json").is_file() else []
 
+    def ranks(self, slug: str) -> Path:
+        """Where the test ranks of a cell lie."""
+        return ranks_file(self.path, slug)
+
+
+def ranks_file(folder: Path, slug: str) -> Path:
+    """Where the test ranks of a cell lie in a folder of results."""
+    return folder / "ranks" / f"{slug}.parquet"
+
 
 def _described(dataset: Dataset) -> dict[str, Any]:
     """What a dataset is, without where it lies."""

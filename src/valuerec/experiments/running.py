@@ -24,6 +24,7 @@ from valuerec.errors import ValuerecError
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell, Figures, refuse_other_options
 from valuerec.experiments.estimate import Estimate, duration
+from valuerec.experiments.results import ranks_file
 from valuerec.folders import explained_io, read_json
 from valuerec.printing import PlainConsole
 
@@ -207,7 +208,7 @@ class _Work:
             figures["wall_seconds"] = round(time.monotonic() - ended.started, 1)
             ranks = ended.folder / "ranks.parquet"
             if ranks.is_file():
-                ranks.replace(ranks_path(self.book.path.parent, ended.cell.slug))
+                ranks.replace(ranks_file(self.book.path.parent, ended.cell.slug))
             self.book.add(figures)
             self.estimate.learn(figures)
             self.done += 1
@@ -230,11 +231,6 @@ class _Work:
                 os.killpg(each.process.pid, signal.SIGKILL)
             each.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def ranks_path(folder: Path, slug: str) -> Path:
-    """Where the ranks of a cell lie."""
-    return folder / "ranks" / f"{slug}.parquet"
 
 
 def _why(ended: _Running) -> str:

@@ -35,6 +35,11 @@ class Line(NamedTuple):
         """Of each seed, the sum of the columns (the paper adds those of two datasets)."""
         return [sum(values) for values in self.values]
 
+    @property
+    def mean_total(self) -> float:
+        """Of the seeds that ended well; needs one."""
+        return statistics.mean(self.totals)
+
     def column(self, place: int) -> list[float]:
         """One column, over the seeds."""
         return [values[place] for values in self.values]
@@ -50,14 +55,15 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
     by_row: dict[tuple[str, Row], list[Figures]] = {}
     for cell in sorted(cells, key=lambda cell: cell["seed"]):
         by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
-    order = [(protocol, row) for protocol in ("ours", "released") for row in table_rows() + control_rows()]
     lines = []
-    for protocol, row in (known for known in order if known in by_row):
-        own = by_row[protocol, row]
-        values = _values(own, split)
-        plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
-        gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
-        lines.append(Line(row, protocol, values, sum(cell["diverged"] for cell in own), gain))
+    for protocol in ("ours", "released"):
+        for row in table_rows() + control_rows():
+            own = by_row.get((protocol, row), [])
+            values = _values(own, split)
+            plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
+            gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
+            if own:
+                lines.append(Line(row, protocol, values, sum(cell["diverged"] for cell in own), gain))
     return lines
 
 

@@ -1,0 +1,171 @@
+"""Which differences of the table hold: paired bootstraps of the kept ranks, Holm's correction within a backbone.
+
+Each method is compared with the plain one and with the next best (by Total on test), and VPQ with the best control. The
+family of a backbone is all its comparisons on all four columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from valuerec.errors import ValuerecError
+from valuerec.evaluation.significance import LEVEL, holm, paired_bootstrap
+from valuerec.experiments.cell import Figures, slug_of
+from valuerec.experiments.results import SIGNIFICANCE, Results
+from valuerec.experiments.rows import PLAIN, control_rows
+from valuerec.experiments.sheets import Sheet
+from valuerec.experiments.table import COLUMNS, HEADS, Line, lines_of
+from valuerec.folders import explained_io, read_json, write_json
+
+RESAMPLES: Final = 10_000
+_FEWEST: Final = 2  # seeds, without which nothing is known of how much they matter
+
+
+def compare(results: Results) -> list[dict[str, Any]]:
+    """Compare the rows of the table as far as their ranks are there, and write significance.json.
+
+    A comparison that was made of the same ranks before is taken over.
+
+    Returns:
+        What the file holds: a list of {protocol, backbone, method, against, runs, resamples, ranks (a digest),
+        columns}, where columns has for each of the table's {difference, low, high, p_value, p_holm}.
+    """
+    cells = [cell for cell in results.cells("table1") if not cell["diverged"]]
+    known = {entry["ranks"]: entry for entry in comparisons_of(results)}
+    entries = []
+    for line, other in pairs(lines_of(cells)):
+        own, others = ([cell for cell in cells if _is_of(cell, each)] for each in (line, other))
+        digest = _digest(results, [*own, *others])
+        if digest is None:
+            continue
+        entry = known.get(digest) or _compared(results, line, other, own, others)
+        entries.append(entry | {"ranks": digest})
+    entries = _corrected(entries)
+    with explained_io(f"Writing {results.path}"):
+        write_json(results.path / SIGNIFICANCE, entries)
+    return entries
+
+
+def comparisons_of(results: Results) -> list[dict[str, Any]]:
+    """What significance.json holds; nothing where it is not there."""
+    path = results.path / SIGNIFICANCE
+    entries: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+    return entries
+
+
+def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
+    """What is compared with what, each pair once: rows of one backbone and protocol with two seeds or more."""
+    enough = [line for line in lines if len(line.values) >= _FEWEST]
+    controls = {row.method for row in control_rows()}
+    for family in dict.fromkeys((line.protocol, line.row.backbone) for line in enough):
+        ranked = sorted(
+            (line for line in enough if (line.protocol, line.row.backbone) == family), key=lambda line: -line.mean_total
+        )
+        plain = [line for line in ranked if line.row.method == PLAIN]
+        best_control = [line for line in ranked if line.row.method in controls][:1]
+        seen = set()
+        for place, line in enumerate(ranked):
+            rivals = plain + ranked[place + 1 : place + 2] + (best_control if line.row.method == "vpq" else [])
+            for other in rivals:
+                pair = frozenset((line.row, other.row))
+                if line is not other and pair not in seen:
+                    seen.add(pair)
+                    yield (other, line) if line.row.method == PLAIN else (line, other)
+
+
+def _is_of(cell: Figures, line: Line) -> bool:
+    return (cell["backbone"], cell["method"], cell["protocol"]) == (*line.row, line.protocol)
+
+
+def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
+    """Of the files that a comparison is made of; None where one is missing."""
+    digest = hashlib.sha256(f"{RESAMPLES} resamples".encode())
+    for cell in cells:
+        path = results.ranks(slug_of(cell))
+        if not path.is_file():
+            return None
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compared(
+    results: Results, line: Line, other: Line, own: Sequence[Figures], others: Sequence[Figures]
+) -> dict[str, Any]:
+    read = [[pq.read_table(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
+    session_E, event_E = (read[0][0][name].to_numpy() for name in ("session", "event"))
+    for table in (table for tables in read for table in tables):
+        if not np.array_equal(table["session"], session_E) or not np.array_equal(table["event"], event_E):
+            raise ValuerecError(f"The files in {results.path / 'ranks'} are not of the same events; remove them.")
+    rank_a_RE, rank_b_RE = (_ranks(tables) for tables in read)
+    compared = paired_bootstrap(rank_a_RE, rank_b_RE, event_E, session_E, resamples=RESAMPLES)
+    found = {_column(kind, name): compared[kind][name] for kind, name in COLUMNS}
+    return {
+        "protocol": line.protocol,
+        "backbone": line.row.backbone,
+        "method": line.row.method,
+        "against": other.row.method,
+        "runs": [len(own), len(others)],
+        "resamples": RESAMPLES,
+        "columns": {name: dataclasses.asdict(each) for name, each in found.items() if each is not None},
+    }
+
+
+def _ranks(tables: Sequence[Any]) -> NDArray[np.int64]:
+    return np.stack([table["rank"].to_numpy().astype(np.int64) for table in tables])
+
+
+def _column(kind: str, name: str) -> str:
+    return f"{kind} {name}"
+
+
+def _corrected(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With Holm's correction over each backbone's comparisons and columns, protocol by protocol."""
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in entries:
+        families.setdefault((entry["protocol"], entry["backbone"]), []).append(entry)
+    for family in families.values():
+        columns = [column for entry in family for column in entry["columns"].values()]
+        for column, p_value in zip(columns, holm([column["p_value"] for column in columns]), strict=True):
+            column["p_holm"] = p_value
+    return list(entries)
+
+
+def significance_sheets(entries: Sequence[dict[str, Any]], titles: dict[str, str]) -> list[Sheet]:
+    """The comparisons of each protocol, a group a backbone; what survives the correction is marked."""
+    sheets = []
+    for protocol, title in titles.items():
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            if entry["protocol"] == protocol:
+                groups.setdefault(entry["backbone"], []).append(entry)
+        best = frozenset(
+            (place, number, column + 2)
+            for place, group in enumerate(groups.values())
+            for number, entry in enumerate(group)
+            for column, each in enumerate(COLUMNS)
+            if entry["columns"].get(_column(*each), {}).get("p_holm", 1.0) <= LEVEL
+        )
+        rows = [[_shown(entry) for entry in group] for group in groups.values()]
+        if rows:
+            sheets.append(Sheet(title=title, head=("rows", "seeds", *HEADS), groups=rows, best=best))
+    return sheets
+
+
+def _shown(entry: dict[str, Any]) -> list[str]:
+    cells = []
+    for kind, name in COLUMNS:
+        each = entry["columns"].get(_column(kind, name))
+        cells.append(
+            f"{each['difference']:+.4f} [{each['low']:+.4f}, {each['high']:+.4f}] p {each['p_holm']:.3g}"
+            if each
+            else "–"
+        )
+    runs = " / ".join(map(str, entry["runs"]))
+    return [f"{entry['backbone']}-{entry['method']} − {entry['against']}", runs, *cells]
