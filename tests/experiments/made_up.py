@@ -42,9 +42,7 @@ def ranks_of(seed: int, shift: float, sessions: int = 60) -> SessionRanks:
     return SessionRanks(session_E, event_E, np.clip(np.exp(hard_E + shift + noise_E), 1, 200).astype(np.int64))
 
 
-def cell(
-    backbone: str = "sasrec", method: str = "vpq", seed: int = 0, shift: float = 0.0, **changes: Any
-) -> Figures:
+def cell(backbone: str = "sasrec", method: str = "vpq", seed: int = 0, shift: float = 0.0, **changes: Any) -> Figures:
     """A finished cell with the metrics of `ranks_of`."""
     ranks = ranks_of(seed, shift)
     metrics = metrics_of(ranks.rank_E, ranks.event_E)
@@ -73,7 +71,7 @@ def cell(
         "trouble": None,
         "outside": 0.01 if critic else None,
         "curve": [[100 * n, round(score * (1 - 0.8 ** (3 * n)) - 0.001 * max(0, n - 3), 6)] for n in range(1, 7)],
-        "histograms": {name: histogram for name in names} if critic else None,
+        "histograms": dict.fromkeys(names, histogram) if critic else None,
         "commit": "abc",
         "device": "cpu",
         "threads": 1,

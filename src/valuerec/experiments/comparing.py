@@ -23,6 +23,7 @@ from valuerec.experiments.rows import PLAIN, control_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.experiments.table import COLUMNS, HEADS, Line, lines_of
 from valuerec.folders import explained_io, read_json, write_json
+from valuerec.training.config import PROTOCOLS
 
 RESAMPLES: Final = 10_000
 _FEWEST: Final = 2  # seeds, without which nothing is known of how much they matter
@@ -137,16 +138,16 @@ def _corrected(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(entries)
 
 
-def significance_sheets(entries: Sequence[dict[str, Any]], titles: dict[str, str]) -> list[Sheet]:
+def significance_sheets(entries: Sequence[dict[str, Any]]) -> list[Sheet]:
     """The comparisons of each protocol, a group a backbone; what survives the correction is marked."""
     sheets = []
-    for protocol, title in titles.items():
+    for protocol in PROTOCOLS:
         groups: dict[str, list[dict[str, Any]]] = {}
         for entry in entries:
             if entry["protocol"] == protocol:
                 groups.setdefault(entry["backbone"], []).append(entry)
         best = frozenset(
-            (place, number, column + 2)
+            (place, number, column + 1)
             for place, group in enumerate(groups.values())
             for number, entry in enumerate(group)
             for column, each in enumerate(COLUMNS)
@@ -154,18 +155,21 @@ def significance_sheets(entries: Sequence[dict[str, Any]], titles: dict[str, str
         )
         rows = [[_shown(entry) for entry in group] for group in groups.values()]
         if rows:
-            sheets.append(Sheet(title=title, head=("rows", "seeds", *HEADS), groups=rows, best=best))
+            sheets.append(
+                Sheet(title=f"Test, protocol {protocol}", head=("rows", *HEADS, "seeds"), groups=rows, best=best)
+            )
     return sheets
 
 
 def _shown(entry: dict[str, Any]) -> list[str]:
     cells = []
-    for kind, name in COLUMNS:
-        each = entry["columns"].get(_column(kind, name))
-        cells.append(
-            f"{each['difference']:+.4f} [{each['low']:+.4f}, {each['high']:+.4f}] p {each['p_holm']:.3g}"
-            if each
-            else "–"
-        )
+    for each in (entry["columns"].get(_column(kind, name)) for kind, name in COLUMNS):
+        interval = f"[{_short(each['low'])}, {_short(each['high'])}]" if each else ""
+        cells.append(f"{_short(each['difference'], '+')} {interval} p {each['p_holm']:.2g}" if each else "–")
     runs = " / ".join(map(str, entry["runs"]))
-    return [f"{entry['backbone']}-{entry['method']} − {entry['against']}", runs, *cells]
+    return [f"{entry['backbone']}-{entry['method']} − {entry['against']}", *cells, runs]
+
+
+def _short(value: float, sign: str = "") -> str:
+    """Three decimals, without the zero before the point."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from valuerec.experiments import figure2, figure3
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.comparing import comparisons_of, significance_sheets
-from valuerec.experiments.pictures import Picture
 from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.sheets import Sheet
 from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
 from valuerec.experiments.tuning import grids
+from valuerec.training.config import PROTOCOLS
 
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_FIGURES: Final[Mapping[str, tuple[str, str, Callable[[list[Figures]], Sheet] | None]]] = {
+    "figure1": ("Figure 1: penalising simulated unstable predictions", "", None),  # its caption is within it
+    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION, figure2.sheet),
+    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION, figure3.sheet),
+}
 _SIGNIFICANCE = (
     "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best by Total, "
     "VPQ against the best control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
     "columns of a backbone. Bold: p at most .05."
 )
-_TITLES = {"ours": "Protocol: ours", "released": "Protocol: released"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +37,40 @@ class Section:
         title: of the part.
         text: sentences before its tables.
         sheets: its tables.
-        pictures: its images.
-        large: its images are wide.
+        files: its figures, PNG files in the folder.
         folded: shown only when asked for.
     """
 
     title: str
     text: Sequence[str] = ()
     sheets: Sequence[Sheet] = ()
-    pictures: Sequence[Picture] = ()
-    large: bool = False
+    files: Sequence[Path] = ()
     folded: bool = False
+
+
+def sections_of(results: Results) -> list[Section]:
+    """All that is known of a folder."""
+    sections = [*table_sections(results), *figure_sections(results), *tuning_sections(results)]
+    if any(results.cells(name) for name in BOOKS):
+        sections.append(configuration_section(results))
+    if results.cells("table1"):
+        sections.append(runs_section(results))
+    return sections
+
+
+def figure_sections(results: Results) -> list[Section]:
+    """The figures that were drawn, with their numbers."""
+    sections = []
+    for name, (title, caption, sheet) in _FIGURES.items():
+        path = results.path / f"{name}.png"
+        if path.is_file():
+            cells = [] if sheet is None else results.cells(name)
+            backbones = dict.fromkeys(cell["backbone"] for cell in cells)
+            sheets = (
+                [sheet([cell for cell in cells if cell["backbone"] == each]) for each in backbones] if sheet else []
+            )
+            sections.append(Section(title=title, text=(caption,) if caption else (), files=(path,), sheets=sheets))
+    return sections
 
 
 def table_sections(results: Results) -> list[Section]:
@@ -59,21 +88,23 @@ def table_sections(results: Results) -> list[Section]:
                 "Bold: the best mean of a backbone.",
                 *_troubles(cells),
             ),
-            sheets=_by_protocol(lines),
+            sheets=_by_protocol(lines, "Test"),
         )
     ]
     assert results.dataset is not None
     if name := published_name(results.dataset["counts"]):
         sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
-    if sheets := significance_sheets(comparisons_of(results), _TITLES):
+    if sheets := significance_sheets(comparisons_of(results)):
         sections.append(Section(title="Which differences hold", text=(_SIGNIFICANCE,), sheets=sheets))
-    sections.append(Section(title="Validation, of the same weights", sheets=_by_protocol(validation), folded=True))
+    sections.append(
+        Section(title="Validation, of the same weights", sheets=_by_protocol(validation, "Validation"), folded=True)
+    )
     return sections
 
 
-def _by_protocol(lines: Sequence[Line]) -> list[Sheet]:
-    parts = {title: [line for line in lines if line.protocol == protocol] for protocol, title in _TITLES.items()}
-    return [table_sheet(own, title) for title, own in parts.items() if own]
+def _by_protocol(lines: Sequence[Line], split: str) -> list[Sheet]:
+    parts = {protocol: [line for line in lines if line.protocol == protocol] for protocol in PROTOCOLS}
+    return [table_sheet(own, f"{split}, protocol {protocol}") for protocol, own in parts.items() if own]
 
 
 def _troubles(cells: Sequence[Figures]) -> list[str]:
@@ -131,7 +162,7 @@ def configuration_section(results: Results) -> Section:
         rows += [[name, _all(cell["options"][part].get(name, "–") for cell in cells)] for name in names]
     rows += [[name, _all(cell[name] for cell in cells)] for name in ("device", "engine", "threads", "torch", "commit")]
     sheet = Sheet(title="What all runs have in common", head=("what", "value"), groups=[rows])
-    return Section(title="Configuration", sheets=[sheet])
+    return Section(title="Configuration", sheets=[sheet], folded=True)
 
 
 def _all(values: Any) -> str:

@@ -85,6 +85,6 @@ def draw(finished: Sequence[Figures]) -> Figure:
 def sheet(finished: Sequence[Figures]) -> Sheet:
     """The figure's numbers."""
     values = by_variant(finished, WAYS)
-    rows = [[way, str(len(columns[0])), *(spread(column) for column in columns)] for way, columns in values.items()]
+    rows = [[way, *map(spread, columns), str(len(columns[0]))] for way, columns in values.items()]
     backbones = ", ".join(dict.fromkeys(cell["backbone"] for cell in finished))
-    return Sheet(title=f"Test, {backbones}", head=("use of Q", "seeds", *HEADS), groups=[rows])
+    return Sheet(title=f"Test, {backbones}", head=("use of Q", *HEADS, "seeds"), groups=[rows])

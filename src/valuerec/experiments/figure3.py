@@ -50,13 +50,16 @@ def draw(finished: Sequence[Figures]) -> Figure:
     """
     values = by_variant(finished, NAMES)
     with styled():
-        figure = new_figure(8.4, 5.6)
-        for column, axes in enumerate(figure.subplots(2, 2, sharex=True).flat):
+        figure = new_figure(8.4, 6)
+        panels = figure.subplots(2, 2, sharex=True)
+        for column, axes in enumerate(panels.flat):
             kind, metric = COLUMNS[column]
             _draw_panel(axes, {name: columns[column] for name, columns in values.items()})
             axes.set_title(f"({'abcd'[column]})  {kind} {metric.upper()}")
-            if column >= 2:
-                axes.set_xlabel("λ")
+        for axes in panels[1]:
+            axes.set_xlabel("penalty λ")
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        figure.set_layout_engine("constrained", h_pad=0.1)
     return figure
 
 
@@ -66,19 +69,19 @@ def _draw_panel(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
     means = [statistics.mean(values[variant(penalty)]) for penalty in swept]
     errors = [_deviation(values[variant(penalty)]) for penalty in swept]
     low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
-    axes.fill_between(places, low, high, color=PALETTE["vermilion"], alpha=0.18, linewidth=0)
-    axes.plot(places, means, "o-", color=PALETTE["vermilion"], markersize=4.5)
+    red, blue, green = (PALETTE[name] for name in ("vermilion", "blue", "green"))
+    axes.fill_between(places, low, high, color=red, alpha=0.18, linewidth=0)
+    axes.plot(places, means, "o-", color=red, markersize=4.5, label="VPQ")
     if 0 in swept:
-        axes.plot(0, means[0], "s", color=PALETTE["blue"], markersize=7, zorder=3)
-        axes.annotate("REM", (0, means[0]), (8, 0), textcoords="offset points", color=PALETTE["blue"], va="center")
-    end = len(PENALTIES)
+        axes.plot(0, means[0], "s", color=blue, markersize=7, zorder=3, label="λ = 0: REM")
+    end = len(PENALTIES) + 0.4
     if IMMEDIATE in values:
-        mean = statistics.mean(values[IMMEDIATE])
-        axes.axhline(mean, color=PALETTE["green"], linestyle="--", linewidth=1)
+        mean, error = statistics.mean(values[IMMEDIATE]), _deviation(values[IMMEDIATE])
+        axes.axhline(mean, color=green, linestyle="--", linewidth=1)
         axes.errorbar(
-            end, mean, _deviation(values[IMMEDIATE]), fmt="D", color=PALETTE["green"], capsize=3, markersize=5
+            end, mean, error, fmt="D", color=green, capsize=3, markersize=5, label="γ = 0: immediate reward alone"
         )
-    axes.set_xticks(range(end + 1), [*map(str, PENALTIES), "γ = 0"])
+    axes.set_xticks([*range(len(PENALTIES)), end], [*map(str, PENALTIES), "γ = 0"])
     axes.margins(x=0.05, y=0.12)
 
 
@@ -89,8 +92,8 @@ def _deviation(values: Sequence[float]) -> float:
 def sheet(finished: Sequence[Figures]) -> Sheet:
     """The figure's numbers."""
     rows = [
-        [name.replace("penalty=", "λ = ").replace(IMMEDIATE, "γ = 0"), str(len(columns[0])), *map(spread, columns)]
+        [name.replace("penalty=", "λ = ").replace(IMMEDIATE, "γ = 0"), *map(spread, columns), str(len(columns[0]))]
         for name, columns in by_variant(finished, NAMES).items()
     ]
     backbones = ", ".join(dict.fromkeys(cell["backbone"] for cell in finished))
-    return Sheet(title=f"Test, {backbones}-vpq", head=("penalty", "seeds", *HEADS), groups=[rows])
+    return Sheet(title=f"Test, {backbones}-vpq", head=("penalty", *HEADS, "seeds"), groups=[rows])

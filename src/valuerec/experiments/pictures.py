@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -55,7 +56,7 @@ def address(png: bytes) -> str:
 def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
     """The validation score by step, a line a seed, a colour a method."""
     with styled():
-        figure = new_figure(_PHONE, 3.1)
+        figure = new_figure(_PHONE, 3.2)
         axes = figure.subplots()
         for method in dict.fromkeys(cell["method"] for cell in cells):
             colour, dash = _LOOKS.get(method, ("blue", "-"))
@@ -67,7 +68,7 @@ def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
                 best = scores.index(max(scores))
                 axes.plot(steps[best], scores[best], ".", color=PALETTE[colour], markersize=5)
         axes.set(title=title, xlabel="steps", ylabel="validation score")
-        figure.legend(loc="outside lower center", ncols=3)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7.5, handlelength=1.6, columnspacing=1)
         source = inline(figure)
     return Picture(source, f"Validation score by training step: {title}")
 
@@ -89,8 +90,8 @@ def value_pictures(title: str, cells: Sequence[Figures]) -> list[Picture]:
             axes.set(title=title, xlabel=label, yticks=[])
             axes.grid(False)
             source = inline(figure)
-        means = ", ".join(f"{histogram['mean']:.3f}" for histogram in own)
-        pictures.append(Picture(source, f"Histogram of {label}: {title}", f"means: {means}"))
+        mean = statistics.mean(histogram["mean"] for histogram in own)
+        pictures.append(Picture(source, f"Histogram of {label}: {title}", f"{title}: mean {mean:.3f}"))
     return pictures
 
 

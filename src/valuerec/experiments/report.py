@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from valuerec.errors import UsageError
-from valuerec.experiments import figure1, figure2, figure3
 from valuerec.experiments.cell import Figures
-from valuerec.experiments.contents import (
-    Section,
-    configuration_section,
-    runs_section,
-    table_sections,
-    tuning_sections,
-)
+from valuerec.experiments.contents import Section, sections_of
 from valuerec.experiments.pictures import Picture, address, learning_curves, value_pictures
-from valuerec.experiments.results import BOOKS, Results
-from valuerec.experiments.sheets import Sheet
+from valuerec.experiments.results import Results
+from valuerec.experiments.rows import PLAIN, control_rows
 from valuerec.folders import explained_io, write_text
 
 REPORT: Final = "report.html"
-_FIGURES: Final[Mapping[str, tuple[str, str]]] = {
-    "figure1": ("Figure 1: penalising simulated unstable predictions", figure1.CAPTION),
-    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION),
-    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION),
-}
-_SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": figure2.sheet, "figure3": figure3.sheet}
+
+_CURVES: Final = "Validation score by step, a line a seed; the dot is the best, whose weights count."
+_VALUES: Final = "VPQ on held-out logged actions (validation split), an outline a seed; the dotted line is the mean."
+
+
+class Part(NamedTuple):
+    """A section of the page with its pictures."""
+
+    section: Section
+    pictures: Sequence[Picture]
+    large: bool = False
 
 
 def require_report() -> None:
@@ -64,53 +62,34 @@ def write_report(results: Results) -> Path:
             ", ".join(f"{count:,} {name}" for name, count in results.dataset["counts"].items()) + ".",
             f"Dataset {results.dataset['fingerprint'][:16]}. Weights are chosen on validation; test is read once.",
         ]
-    page = environment.from_string(source).render(title=title, lead=lead, sections=sections_of(results))
+    page = environment.from_string(source).render(title=title, lead=lead, parts=parts_of(results))
     path = results.path / REPORT
     with explained_io(f"Writing {path}"):
         write_text(path, page)
     return path
 
 
-def sections_of(results: Results) -> list[Section]:
-    """All that the page shows."""
-    sections = [*table_sections(results), *_figure_sections(results), *tuning_sections(results)]
-    if any(results.cells(name) for name in BOOKS):
-        sections.append(configuration_section(results))
-    if results.cells("table1"):
-        sections += [*_picture_sections(results), runs_section(results)]
-    return sections
+def parts_of(results: Results) -> list[Part]:
+    """The sections of `valuerec.experiments.contents` with their figures, and the page's own pictures after them."""
+    parts = []
+    for section in sections_of(results):
+        figures = [Picture(address(path.read_bytes()), section.title) for path in section.files]
+        parts.append(Part(section, figures, large=True))
+    cells = results.cells("table1")
+    return [*parts, *_own_parts(cells)] if cells else parts
 
 
-def _figure_sections(results: Results) -> list[Section]:
-    sections = []
-    for name, (title, caption) in _FIGURES.items():
-        path = results.path / f"{name}.png"
-        if path.is_file():
-            picture = Picture(address(path.read_bytes()), title, caption)
-            cells = results.cells(name) if name in _SHEETS else []
-            backbones = dict.fromkeys(cell["backbone"] for cell in cells)
-            sheets = [_SHEETS[name]([cell for cell in cells if cell["backbone"] == each]) for each in backbones]
-            sections.append(Section(title=title, pictures=[picture], sheets=sheets, large=True))
-    return sections
-
-
-def _picture_sections(results: Results) -> list[Section]:
+def _own_parts(cells: Sequence[Figures]) -> list[Part]:
     """Learning curves a backbone and protocol, histograms of its VPQ runs."""
     curves, values = [], []
-    cells = results.cells("table1")
+    controls = [row.method for row in control_rows()]
     for protocol, backbone in dict.fromkeys((cell["protocol"], cell["backbone"]) for cell in cells):
         own = [cell for cell in cells if (cell["protocol"], cell["backbone"]) == (protocol, backbone)]
         title = backbone if protocol == "ours" else f"{backbone}, {protocol}"
-        curves.append(learning_curves(title, own))
+        curves.append(learning_curves(title, [cell for cell in own if cell["method"] not in controls]))
+        if any(cell["method"] in controls for cell in own):
+            shown = [cell for cell in own if cell["method"] in (*controls, PLAIN, "vpq")]
+            curves.append(learning_curves(f"{title}, controls", shown))
         values += value_pictures(f"{title}-vpq", [cell for cell in own if cell["method"] == "vpq"])
-    sections = [
-        Section(
-            title="Learning curves",
-            text=("Validation score by step, a line a seed; the dot is the best, whose weights count.",),
-            pictures=curves,
-        )
-    ]
-    if values:
-        text = "VPQ on held-out logged actions (validation split), an outline a seed; the dotted line is the mean."
-        sections.append(Section(title="Values, spreads and weights", text=(text,), pictures=values))
-    return sections
+    parts = [Part(Section(title="Learning curves", text=(_CURVES,)), curves)]
+    return [*parts, Part(Section(title="Values, spreads and weights", text=(_VALUES,)), values)] if values else parts

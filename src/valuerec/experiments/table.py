@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.rows import PLAIN, Row, control_rows, table_rows
 from valuerec.experiments.sheets import Sheet
+from valuerec.training.config import PROTOCOLS
 
 COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
 HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
@@ -56,7 +57,7 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
     for cell in sorted(cells, key=lambda cell: cell["seed"]):
         by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
     lines = []
-    for protocol in ("ours", "released"):
+    for protocol in PROTOCOLS:
         for row in table_rows() + control_rows():
             own = by_row.get((protocol, row), [])
             values = _values(own, split)
@@ -98,10 +99,10 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
     for place, group in enumerate(groups.values()):
         for column in range(len(COLUMNS)):
             means = [statistics.mean(line.column(column)) if line.values else 0.0 for line in group]
-            best |= {(place, number, column + 2) for number, mean in enumerate(means) if mean == max(means) > 0}
+            best |= {(place, number, column + 1) for number, mean in enumerate(means) if mean == max(means) > 0}
     return Sheet(
         title=title,
-        head=("row", "seeds", *HEADS, "Total", "gain"),
+        head=("row", *HEADS, "Total", "gain", "seeds"),
         groups=[[_shown(line) for line in group] for group in groups.values()],
         best=frozenset(best),
     )
@@ -111,7 +112,7 @@ def _shown(line: Line) -> list[str]:
     seeds = str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
     columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
     gain = "–" if line.gain is None else f"{line.gain:+.2f} %"
-    return [line.row.name, seeds, *columns, spread(line.totals), gain]
+    return [line.row.name, *columns, spread(line.totals), gain, seeds]
 
 
 def published_name(counts: Mapping[str, int]) -> str | None:
