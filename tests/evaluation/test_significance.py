@@ -163,6 +163,13 @@ def test_a_method_does_not_differ_from_itself() -> None:
     assert found["click"]["hr@20"].difference == 0 and found["click"]["hr@20"].p_value == 1
 
 
+def test_a_method_without_a_seed_is_compared_by_its_one_ranking() -> None:
+    rank_RE, other_RE, event_E, session_E = _world(0, 30, (3, 1), seed_noise=1.0)
+    alone = paired_bootstrap(rank_RE, other_RE[0], event_E, session_E, resamples=99)
+    assert alone == paired_bootstrap(rank_RE, np.repeat(other_RE, 4, axis=0), event_E, session_E, resamples=99)
+    assert alone != paired_bootstrap(rank_RE, other_RE, event_E, session_E, resamples=99, resample_runs=False)
+
+
 def test_what_cannot_be_compared_is_refused_in_a_sentence() -> None:
     rank_a_RE, rank_b_RE, event_E, session_E = _world(0, 10, (2, 1))
     with pytest.raises(UsageError, match="train two seeds or more, or pass resample_runs=False"):

@@ -60,18 +60,18 @@ def paired_bootstrap(
     Size, by simulation without a difference: `docs/architecture.md`, "Significance".
 
     Args:
-        rank_a_RE: ranks from 1 by each run (seed) of method A; the methods may have different numbers of runs.
-        rank_b_RE: the same of method B.
+        rank_a_RE: ranks from 1 by each run (seed) of method A, or rank_E of a method without a seed (popularity, kNN).
+        rank_b_RE: the same of method B; its runs may be more or fewer, and need not be of the same seeds.
         event_E: the kind of each event.
         session_E: the session of each event, any numbers.
         resamples: B; the smallest possible p-value is 1 / (B + 1).
         seed: of the resamples. Calls with the same events, B and seed draw the same sessions.
         resample_runs: whether the answer speaks of the methods, trained anew (the default), or, where False, of just
-            these runs on new sessions. True needs at least two runs of each.
+            these runs on new sessions. True needs two runs or more of a method that has a seed.
 
     Returns:
         kind → metric → comparison; None where a kind does not occur. A resample without an event of a kind (in tiny
-        splits) is left out of its B. Memory beside the input: under 200 MiB.
+        splits) is left out of its B. Memory beside the input: about 100 MiB.
 
     Raises:
         UsageError: where the ranks do not fit the events, B is too small for an interval, or runs are too few.
@@ -79,7 +79,7 @@ def paired_bootstrap(
     runs = (_checked(rank_a_RE, event_E, session_E), _checked(rank_b_RE, event_E, session_E))
     if resamples < 1 / LEVEL - 1:
         raise UsageError(f"resamples is {resamples}; a 95 % interval needs at least 19.")
-    if resample_runs and min(len(rank_RE) for rank_RE in runs) < 2:
+    if resample_runs and any(ranks.shape[:-1] == (1,) for ranks in (rank_a_RE, rank_b_RE)):
         raise UsageError(
             "One run of a method does not show how much its seed matters; train two seeds or more, or pass "
             "resample_runs=False to compare just these runs."
@@ -99,10 +99,12 @@ def paired_bootstrap(
     even = [np.full((1, len(rank_RE)), 1 / len(rank_RE)) for rank_RE in runs]
     observed_M = _differences(sums_SC.sum(axis=0, keepdims=True), even)[0]
     draw_sessions, draw_runs = (np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(2))
-    if resample_runs:
-        weights = [_drawn_runs(draw_runs, resamples, len(rank_RE)) for rank_RE in runs]
-    else:
-        weights = [np.repeat(even_1R, resamples, axis=0) for even_1R in even]
+    weights = [
+        _drawn_runs(draw_runs, resamples, len(rank_RE))
+        if resample_runs and len(rank_RE) > 1
+        else np.repeat(even_1R, resamples, axis=0)
+        for rank_RE, even_1R in zip(runs, even, strict=True)
+    ]
     total_BC = np.concatenate(
         [drawn_BS @ sums_SC for drawn_BS in _drawn_sessions(draw_sessions, len(sums_SC), resamples)]
     )
@@ -138,12 +140,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _checked(rank_RE: NDArray[np.int64], event_E: NDArray[np.uint8], session_E: NDArray[np.int64]) -> NDArray[np.int64]:
-    if rank_RE.ndim != 2 or not len(rank_RE) or not rank_RE.shape[1] == len(event_E) == len(session_E) > 0:
+    """The ranks of a method with one row a run."""
+    rows_RE = np.atleast_2d(rank_RE)
+    if rows_RE.ndim != 2 or not len(rows_RE) or not rows_RE.shape[1] == len(event_E) == len(session_E) > 0:
         raise UsageError(
             f"Ranks of shape {rank_RE.shape} do not fit {len(event_E)} events and {len(session_E)} session numbers; "
             "pass one row a run, of the same held-out events."
         )
-    return rank_RE
+    return rows_RE
 
 
 def _sums(place_E: NDArray[np.int64], columns: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
