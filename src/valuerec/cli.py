@@ -496,7 +496,7 @@ def reproduce(
     protocol
         ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
     controls
-        With SASRec's controls.
+        With SASRec's controls, and the baselines that are not trained.
     backbone
         Of figure2 (sasrec) or figure3 (nextitnet).
     tuning

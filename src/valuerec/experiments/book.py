@@ -52,15 +52,15 @@ class Book:
 
     def add(self, figures: Figures) -> None:
         """Write one more finished cell; it replaces one of the same key."""
-        with explained_io(f"Writing {self.path}"), _locked(self.path.parent):
+        with explained_io(f"Writing {self.path}"), locked(self.path.parent):
             self.cells = self._read() | {key_of(figures): figures}
             lines = ",\n".join(json.dumps(cell, allow_nan=False, ensure_ascii=False) for cell in self.cells.values())
             write_text(self.path, f"[\n{lines}\n]\n")
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder while the block runs."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which all valuerec processes ask for, while the block runs."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from valuerec.baselines import baseline_named
 from valuerec.backbones import backbone_named
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError
+from valuerec.experiments.rows import UNTRAINED, Row
 from valuerec.methods import method_named
 from valuerec.training import TrainConfig
 from valuerec.training.run import describe
@@ -52,7 +55,12 @@ class Cell:
     def name(self) -> str:
         """For people."""
         parts = (part for part in (self.variant, self.protocol, f"seed {self.seed}") if part not in ("", "ours"))
-        return f"{self.backbone}-{self.method} ({', '.join(parts)})"
+        return f"{Row(self.backbone, self.method).name} ({', '.join(parts)})"
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to train; else it is a baseline, by the seed 0 alone."""
+        return self.backbone != UNTRAINED
 
     @property
     def slug(self) -> str:
@@ -60,7 +68,7 @@ class Cell:
         return _slug(self.key)
 
     def config(self, device: str = "auto") -> TrainConfig:
-        """The run, whole."""
+        """The run, whole, of a cell that is trained."""
         return TrainConfig(
             backbone=backbone_named(self.backbone)(**self.backbone_options),
             method=method_named(self.method)(**self.method_options),
@@ -72,6 +80,9 @@ class Cell:
 
     def options(self, dataset: Dataset) -> dict[str, Any]:
         """Every option of the run with its value, as JSON: what a recorded cell must equal."""
+        if not self.trained:
+            method = dataclasses.asdict(baseline_named(self.method, **self.method_options))  # type: ignore[call-overload]
+            return {"backbone": {}, "method": method, "rewards": {}, "training": {}}
         return options_of(describe(self.config(), dataset))
 
 
@@ -106,14 +117,12 @@ def first_difference(asked: Mapping[str, Any], figures: Figures) -> tuple[str, A
 
     An option that valuerec did not have yet when the cell was made counts as its default.
     """
-    defaults = {
-        "backbone": backbone_named(figures["backbone"]),
-        "method": method_named(figures["method"]),
-        "training": TrainConfig,
-    }
+    kinds: dict[str, Any] = {}
+    if figures["backbone"] != UNTRAINED:
+        kinds = {"backbone": backbone_named(figures["backbone"]), "method": method_named(figures["method"])}
+    kinds["training"] = TrainConfig
     for part, values in asked.items():
-        kind: Any = defaults.get(part)
-        default = {each.name: each.default for each in fields(kind)} if kind is not None else {}
+        default = {each.name: each.default for each in fields(kinds[part])} if part in kinds else {}
         for name, value in values.items():
             recorded = figures["options"][part].get(name, default.get(name))
             if recorded != value:

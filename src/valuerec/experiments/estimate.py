@@ -52,6 +52,8 @@ class Estimate:
         return self._planned[like], False
 
     def _plan(self, cell: Cell) -> float:
+        if not cell.trained:
+            return 0.0  # seconds, at most a few minutes: not worth trying
         config = cell.config(self.machine.device)
         batches = -(-len(self.dataset.events_of("train")) // config.batch_size)
         steps = min(config.epochs * batches, config.max_steps or config.epochs * batches)

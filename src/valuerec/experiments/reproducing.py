@@ -21,7 +21,7 @@ from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
 from valuerec.experiments.results import BOOKS, Results
-from valuerec.experiments.rows import CONTROLLED, Row, choose_rows
+from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import trials, tuned
 from valuerec.folders import check_whole, explained_io
@@ -69,7 +69,7 @@ def reproduce(
         seeds: runs a row, seeds 0 to seeds - 1, seed by seed.
         rows: of the table: `sasrec-vpq`, or a backbone's (`sasrec`) or a method's (`vpq`) rows; None for all.
         protocol: of the table: ours or released (then SASRec's rows, unless told otherwise).
-        controls: the table with SASRec's controls.
+        controls: the table with SASRec's controls, and the baselines that are not trained.
         backbone: of figure2 (sasrec) or figure3 (nextitnet, as in the paper).
         tuning: choose each method's hyper-parameter on validation first; else the defaults.
         epochs: passes over the training split, at most.
@@ -130,6 +130,7 @@ def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
         Cell(**row._asdict(), protocol=protocol, seed=seed, training=setting.training, **tuned(row, choices))
         for seed in range(setting.seeds)
         for row in rows
+        if seed == 0 or row.backbone != UNTRAINED  # which knows no chance
     ]
     _run(setting, "table1", cells)
     compare(setting.results)

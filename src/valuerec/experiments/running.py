@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from valuerec.dataset import Dataset
 from valuerec.errors import ValuerecError
-from valuerec.experiments.book import Book
+from valuerec.experiments.book import Book, locked
 from valuerec.experiments.cell import Cell, Figures, refuse_other_options
 from valuerec.experiments.estimate import Estimate, duration
 from valuerec.experiments.results import ranks_file
@@ -136,9 +137,7 @@ class _Work:
         self.book, self.dataset, self.machine, self.estimate, self.console = book, dataset, machine, estimate, console
         self.running: list[_Running] = []
         self.failures: list[tuple[Cell, str]] = []
-        with explained_io(f"Writing {book.path.parent}"):
-            self.folder = Path(tempfile.mkdtemp(prefix=".cells-", dir=book.path.parent))
-            (book.path.parent / "ranks").mkdir(exist_ok=True)
+        self.folder, self.lock = _work_folder(book.path.parent)
         console.print(
             f"{book.path.name}: {len(waiting)} of {total} cells to run, {machine.jobs} at a time with "
             f"{machine.threads} threads each; {self._left()}.",
@@ -231,6 +230,23 @@ class _Work:
                 os.killpg(each.process.pid, signal.SIGKILL)
             each.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self.lock)
+
+
+def _work_folder(results: Path) -> tuple[Path, int]:
+    """A folder for the runs in progress and a lock on it; those that killed processes left, unlocked, are removed."""
+    with explained_io(f"Writing {results}"), locked(results):
+        (results / "ranks").mkdir(exist_ok=True)
+        for old in results.glob(".cells-*"):
+            lock = os.open(old, os.O_RDONLY)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+            os.close(lock)
+        folder = Path(tempfile.mkdtemp(prefix=".cells-", dir=results))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
 
 
 def _why(ended: _Running) -> str:
@@ -245,12 +261,10 @@ def _why(ended: _Running) -> str:
 
 
 def _told(figures: Figures) -> str:
-    """A cell's outcome in a few words."""
+    """A cell's outcome in a few words; of validation, so that nobody chooses by test."""
     if figures["diverged"]:
         return "diverged"
-    shown = ", ".join(
-        f"{kind} {values['hr@20']:.4f}/{values['ndcg@20']:.4f}"
-        for kind, values in figures["test"].items()
-        if values["hr@20"] is not None
+    kinds = figures["validation"].items()
+    return "validation HR@20/NDCG@20 " + ", ".join(
+        f"{kind} {values['hr@20']:.4f}/{values['ndcg@20']:.4f}" for kind, values in kinds
     )
-    return f"test HR@20/NDCG@20 {shown}"

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from valuerec.experiments.cell import Figures
-from valuerec.experiments.rows import PLAIN, Row, control_rows, table_rows
+from valuerec.experiments.rows import PLAIN, Row, all_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
 
@@ -58,7 +58,7 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
         by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
     lines = []
     for protocol in PROTOCOLS:
-        for row in table_rows() + control_rows():
+        for row in all_rows():
             own = by_row.get((protocol, row), [])
             values = _values(own, split)
             plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)

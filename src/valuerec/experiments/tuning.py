@@ -9,9 +9,10 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
+from valuerec.baselines import BASELINES
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell
-from valuerec.experiments.rows import CONTROLLED, Row
+from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row
 
 SEED: Final = 1000  # no table's: a choice must not be made on the runs that are reported
 
@@ -40,18 +41,19 @@ def grids() -> dict[str, Grid]:
 
 
 def trials(methods: Iterable[str], training: Mapping[str, Any]) -> list[Cell]:
-    """The cells to try for these methods.
+    """The cells to try for these methods; none for one that has nothing to choose (popularity, repeat-last).
 
     Args:
         methods: by name.
         training: options of `TrainConfig` that all cells share.
     """
-    return [trial(method, value, training) for method in methods for value in grids()[method].values]
+    known = grids()
+    return [trial(method, value, training) for method in methods if method in known for value in known[method].values]
 
 
 def trial(method: str, value: Any, training: Mapping[str, Any]) -> Cell:
     """One cell to try."""
-    grid, row = grids()[method], Row(CONTROLLED, method)
+    grid, row = grids()[method], Row(UNTRAINED if method in BASELINES else CONTROLLED, method)
     variant = f"{grid.option}={value}"
     return Cell(**row._asdict(), seed=SEED, variant=variant, training=training, **grid.set(row, value))
 
@@ -65,5 +67,7 @@ def chosen(method: str, book: Book) -> Any:
 
 def tuned(row: Row, book: Book | None) -> Options:
     """The arguments of `Cell` that give a row what was chosen for its method; none without tuning."""
-    value = None if book is None else chosen(row.method, book)
+    if book is None or row.method not in grids():
+        return {}
+    value = chosen(row.method, book)
     return {} if value is None else grids()[row.method].set(row, value)
