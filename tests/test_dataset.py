@@ -44,6 +44,10 @@ def test_splits_are_ranges_of_whole_sessions(by_hand: Dataset) -> None:
     ]
 
 
+def test_the_session_of_any_event(by_hand: Dataset) -> None:
+    assert by_hand.session_of(np.array([6, 0, 3, 4, 5])).tolist() == [3, 0, 0, 1, 2]
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sessions=st.lists(

@@ -18,8 +18,10 @@ Sessions = Sequence[Sequence[tuple[int, str]]]
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
-def write_dataset(folder: Path, splits: Mapping[str, Sessions], n_items: int) -> Dataset:
-    """A dataset folder of sessions given as [(item, "c" or "p"), ...] for each split."""
+def write_dataset(
+    folder: Path, splits: Mapping[str, Sessions], n_items: int, ends: Sequence[int] | None = None
+) -> Dataset:
+    """A dataset folder of sessions given as [(item, "c" or "p"), ...] for each split, and when each session ended."""
     folder.mkdir(parents=True)
     sessions = [session for split in SPLITS for session in splits.get(split, [])]
     events = [event for session in sessions for event in session]
@@ -31,6 +33,7 @@ def write_dataset(folder: Path, splits: Mapping[str, Sessions], n_items: int) ->
     }
     save_file(arrays, folder / "arrays.safetensors")
     pq.write_table(pa.table({"item": [f"i{item:03d}" for item in range(n_items)]}), folder / "items.parquet")
+    pq.write_table(pa.table({"end": list(ends or range(len(sessions)))}), folder / "sessions.parquet")
     counts = {
         "sessions": len(sessions),
         "items": n_items,

@@ -171,6 +171,10 @@ class Dataset:
         start = sum(sizes[:place])
         return range(start, start + sizes[place])
 
+    def session_of(self, number_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The session, 0..S-1, of any events."""
+        return np.searchsorted(self.offset_S, number_B, side="right").astype(np.int64) - 1
+
     def transitions(
         self,
         number_B: NDArray[np.int64],

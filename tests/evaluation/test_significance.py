@@ -111,7 +111,7 @@ def _rejections(worlds: range, resample_runs: bool, **options: float) -> float:
 
 
 def test_without_a_difference_5_percent_are_rejected() -> None:
-    """600 worlds: the standard error of the share is below .9 %. Seeds add a third to the variance of a difference."""
+    """600 worlds: the standard error of the share is below .9 %. Seeds add about half to the variance."""
     assert 0.02 < _rejections(range(600), True, seed_noise=0.11) < 0.07
 
 

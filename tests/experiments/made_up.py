@@ -12,7 +12,7 @@ import numpy as np
 from valuerec.dataset import CLICK, PURCHASE
 from valuerec.evaluation import SessionRanks, metrics_of, selection_score
 from valuerec.experiments.cell import Figures, slug_of
-from valuerec.experiments.child import write_ranks
+from valuerec.experiments.making import write_ranks
 from valuerec.experiments.results import Results, ranks_file
 
 DATASET: dict[str, Any] = {

@@ -2,9 +2,10 @@
 
 Events of one session depend on each other, so whole sessions are drawn with replacement, the same for both methods
 (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993). A table compares methods, not the few networks that
-were trained, and training noise is as large as the noise of a test split of some thousand sessions: the runs of each
-method are drawn too, R − 1 of its R, which makes the variance of their mean unbiased (McCarthy and Snowden, 1985;
-R of R would give (R − 1)/R of it, two thirds for three seeds).
+happened to be trained, and seeds matter about as much as sessions (RESULTS.md: purchase HR@20 has a standard deviation
+of up to .013 over seeds and a binomial error of .016). So the runs of each method are drawn too, R − 1 of its R: that
+makes the variance of their mean unbiased (McCarthy and Snowden, *The Bootstrap and Finite Population Sampling*, 1985),
+where R of R would give two thirds of it for three seeds.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def paired_bootstrap(
 ) -> dict[str, dict[str, Comparison | None]]:
     """Compare two methods on the same held-out events by HR@20 and NDCG@20, purchases and clicks apart.
 
-    Size, by simulation without a difference: `docs/architecture.md`, "Significance".
+    How often it errs where there is no difference: `docs/architecture.md`, "Significance".
 
     Args:
         rank_a_RE: ranks from 1 by each run (seed) of method A, or rank_E of a method without a seed (popularity, kNN).

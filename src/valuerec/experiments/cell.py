@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from valuerec.baselines import baseline_named
 from valuerec.backbones import backbone_named
+from valuerec.baselines import baseline_named
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError
 from valuerec.experiments.rows import UNTRAINED, Row
@@ -17,7 +17,7 @@ from valuerec.methods import method_named
 from valuerec.training import TrainConfig
 from valuerec.training.run import describe
 
-Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.child` says what it holds
+Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.making` says what it holds
 
 _DECIDES_NOTHING: Final = ("seed", "device", "engine", "log_every", "checkpoint_every", "protocol")
 

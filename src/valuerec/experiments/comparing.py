@@ -19,7 +19,7 @@ from valuerec.errors import ValuerecError
 from valuerec.evaluation.significance import LEVEL, holm, paired_bootstrap
 from valuerec.experiments.cell import Figures, slug_of
 from valuerec.experiments.results import SIGNIFICANCE, Results
-from valuerec.experiments.rows import PLAIN, control_rows
+from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, control_rows, untrained_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.experiments.table import COLUMNS, HEADS, Line, lines_of
 from valuerec.folders import explained_io, read_json, write_json
@@ -32,23 +32,34 @@ _FEWEST: Final = 2  # seeds, without which nothing is known of how much they mat
 def compare(results: Results) -> list[dict[str, Any]]:
     """Compare the rows of the table as far as their ranks are there, and write significance.json.
 
-    A comparison that was made of the same ranks before is taken over.
+    A comparison that was made of the same ranks before is taken over, and one of as many runs whose ranks are gone.
 
     Returns:
         What the file holds: a list of {protocol, backbone, method, against, runs, resamples, ranks (a digest),
         columns}, where columns has for each of the table's {difference, low, high, p_value, p_holm}.
     """
     cells = [cell for cell in results.cells("table1") if not cell["diverged"]]
-    known = {entry["ranks"]: entry for entry in comparisons_of(results)}
+    known = comparisons_of(results)
     entries = []
     for line, other in pairs(lines_of(cells)):
         own, others = ([cell for cell in cells if _is_of(cell, each)] for each in (line, other))
+        names = {
+            "protocol": line.protocol,
+            "backbone": line.row.backbone,
+            "method": line.row.method,
+            "against": other.row.method,
+            "runs": [len(own), len(others)],
+            "resamples": RESAMPLES,
+        }
         digest = _digest(results, [*own, *others])
-        if digest is None:
-            continue
-        entry = known.get(digest) or _compared(results, line, other, own, others)
-        entries.append(entry | {"ranks": digest})
-    entries = _corrected(entries)
+        same = [
+            entry for entry in known if names.items() <= entry.items() and (digest is None or entry["ranks"] == digest)
+        ]
+        if same:
+            entries.append(same[0])
+        elif digest is not None:
+            entries.append(names | {"ranks": digest, "columns": _compared(results, own, others)})
+    _correct(entries)
     with explained_io(f"Writing {results.path}"):
         write_json(results.path / SIGNIFICANCE, entries)
     return entries
@@ -62,19 +73,23 @@ def comparisons_of(results: Results) -> list[dict[str, Any]]:
 
 
 def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
-    """What is compared with what, each pair once: rows of one backbone and protocol with two seeds or more."""
-    enough = [line for line in lines if len(line.values) >= _FEWEST]
-    controls = {row.method for row in control_rows()}
-    for family in dict.fromkeys((line.protocol, line.row.backbone) for line in enough):
-        ranked = sorted(
-            (line for line in enough if (line.protocol, line.row.backbone) == family), key=lambda line: -line.mean_total
-        )
-        plain = [line for line in ranked if line.row.method == PLAIN]
-        best_control = [line for line in ranked if line.row.method in controls][:1]
+    """What is compared with what, each pair once: rows of one backbone and protocol with two seeds or more.
+
+    The best control may also be a baseline, which has no seed and no backbone.
+    """
+    controls = {*control_rows(), *untrained_rows()}
+    enough = [line for line in lines if len(line.values) >= _FEWEST or (line.untrained and line.values)]
+    ranked = sorted(enough, key=lambda line: -line.mean_total)
+    for protocol, backbone in dict.fromkeys(
+        (line.protocol, line.row.backbone) for line in enough if not line.untrained
+    ):
+        family = [line for line in ranked if (line.protocol, line.row.backbone) == (protocol, backbone)]
+        plain = [line for line in family if line.row.method == PLAIN]
+        rivals = [line for line in ranked if line.row in controls and (line in family or line.untrained)]
         seen = set()
-        for place, line in enumerate(ranked):
-            rivals = plain + ranked[place + 1 : place + 2] + (best_control if line.row.method == "vpq" else [])
-            for other in rivals:
+        for place, line in enumerate(family):
+            best_control = rivals[:1] if line.row == Row(CONTROLLED, "vpq") and protocol == "ours" else []
+            for other in plain + family[place + 1 : place + 2] + best_control:
                 pair = frozenset((line.row, other.row))
                 if line is not other and pair not in seen:
                     seen.add(pair)
@@ -96,26 +111,20 @@ def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
     return digest.hexdigest()
 
 
-def _compared(
-    results: Results, line: Line, other: Line, own: Sequence[Figures], others: Sequence[Figures]
-) -> dict[str, Any]:
+def _compared(results: Results, own: Sequence[Figures], others: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    """The columns of one comparison."""
     read = [[pq.read_table(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
     session_E, event_E = (read[0][0][name].to_numpy() for name in ("session", "event"))
     for table in (table for tables in read for table in tables):
         if not np.array_equal(table["session"], session_E) or not np.array_equal(table["event"], event_E):
             raise ValuerecError(f"The files in {results.path / 'ranks'} are not of the same events; remove them.")
-    rank_a_RE, rank_b_RE = (_ranks(tables) for tables in read)
+    rank_a_RE, rank_b_RE = (
+        _ranks(tables) if cells[0]["backbone"] != UNTRAINED else _ranks(tables)[0]
+        for tables, cells in zip(read, (own, others), strict=True)
+    )
     compared = paired_bootstrap(rank_a_RE, rank_b_RE, event_E, session_E, resamples=RESAMPLES)
     found = {_column(kind, name): compared[kind][name] for kind, name in COLUMNS}
-    return {
-        "protocol": line.protocol,
-        "backbone": line.row.backbone,
-        "method": line.row.method,
-        "against": other.row.method,
-        "runs": [len(own), len(others)],
-        "resamples": RESAMPLES,
-        "columns": {name: dataclasses.asdict(each) for name, each in found.items() if each is not None},
-    }
+    return {name: dataclasses.asdict(each) for name, each in found.items() if each is not None}
 
 
 def _ranks(tables: Sequence[Any]) -> NDArray[np.int64]:
@@ -126,8 +135,8 @@ def _column(kind: str, name: str) -> str:
     return f"{kind} {name}"
 
 
-def _corrected(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With Holm's correction over each backbone's comparisons and columns, protocol by protocol."""
+def _correct(entries: Sequence[dict[str, Any]]) -> None:
+    """Add Holm's correction over each backbone's comparisons and columns, protocol by protocol."""
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in entries:
         families.setdefault((entry["protocol"], entry["backbone"]), []).append(entry)
@@ -135,7 +144,6 @@ def _corrected(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         columns = [column for entry in family for column in entry["columns"].values()]
         for column, p_value in zip(columns, holm([column["p_value"] for column in columns]), strict=True):
             column["p_holm"] = p_value
-    return list(entries)
 
 
 def significance_sheets(entries: Sequence[dict[str, Any]]) -> list[Sheet]:
@@ -165,7 +173,8 @@ def _shown(entry: dict[str, Any]) -> list[str]:
     cells = []
     for each in (entry["columns"].get(_column(kind, name)) for kind, name in COLUMNS):
         interval = f"[{_short(each['low'])}, {_short(each['high'])}]" if each else ""
-        cells.append(f"{_short(each['difference'], '+')} {interval} p {each['p_holm']:.2g}" if each else "–")
+        p_value = f"{each['p_holm']:.2g}".replace("0.", ".", 1) if each else ""
+        cells.append(f"{_short(each['difference'], '+')} {interval} p {p_value}" if each else "–")
     runs = " / ".join(map(str, entry["runs"]))
     return [f"{entry['backbone']}-{entry['method']} − {entry['against']}", *cells, runs]
 

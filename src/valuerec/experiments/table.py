@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from valuerec.experiments.cell import Figures
-from valuerec.experiments.rows import PLAIN, Row, all_rows
+from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
 
@@ -35,6 +35,11 @@ class Line(NamedTuple):
     def totals(self) -> list[float]:
         """Of each seed, the sum of the columns (the paper adds those of two datasets)."""
         return [sum(values) for values in self.values]
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it is a baseline without training, which has no seed."""
+        return self.row.backbone == UNTRAINED
 
     @property
     def mean_total(self) -> float:
@@ -109,7 +114,7 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
 
 
 def _shown(line: Line) -> list[str]:
-    seeds = str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
+    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
     columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
     gain = "–" if line.gain is None else f"{line.gain:+.2f} %"
     return [line.row.name, *columns, spread(line.totals), gain, seeds]
