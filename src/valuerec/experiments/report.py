@@ -13,7 +13,7 @@ from valuerec.experiments.cell import Figures
 from valuerec.experiments.contents import Section, sections_of
 from valuerec.experiments.pictures import Picture, address, learning_curves, value_pictures
 from valuerec.experiments.results import Results
-from valuerec.experiments.rows import PLAIN, control_rows
+from valuerec.experiments.rows import PLAIN, UNTRAINED, control_rows
 from valuerec.folders import explained_io, write_text
 
 REPORT: Final = "report.html"
@@ -75,7 +75,7 @@ def parts_of(results: Results) -> list[Part]:
     for section in sections_of(results):
         figures = [Picture(address(path.read_bytes()), section.title) for path in section.files]
         parts.append(Part(section, figures, large=True))
-    cells = results.cells("table1")
+    cells = [cell for cell in results.cells("table1") if cell["backbone"] != UNTRAINED]
     return [*parts, *_own_parts(cells)] if cells else parts
 
 
