@@ -477,6 +477,7 @@ def reproduce(
     max_steps: int | None = None,
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: Json = False,
 ) -> None:
     """Run what is missing of the paper's table or of a figure; finished cells are kept, so it can be stopped any time.
 
@@ -512,7 +513,10 @@ def reproduce(
     device
         Where to compute.
     """
+    from valuerec.experiments.contents import outcome
     from valuerec.experiments.reproducing import reproduce as run_experiment
+    from valuerec.experiments.results import Results
+    from valuerec.experiments.sheets import terminal
 
     run_experiment(
         experiment,
@@ -530,6 +534,13 @@ def reproduce(
         jobs=jobs,
         device=device,
     )
+    sheets, content = outcome(Results(out), experiment)
+    if json:
+        _print_json(content)
+        return
+    for sheet in sheets:
+        _say(terminal(sheet))
+    _say(f"Written to {out}; read {out / 'report.html'}.")
 
 
 @app.command(help_epilogue="Example: valuerec info runs/vpq --json")

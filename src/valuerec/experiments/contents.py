@@ -14,14 +14,16 @@ from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.sheets import Sheet
 from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
 from valuerec.experiments.tuning import grids
+from valuerec.folders import read_json
 from valuerec.training.config import PROTOCOLS
 
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
-_FIGURES: Final[Mapping[str, tuple[str, str, Callable[[list[Figures]], Sheet] | None]]] = {
-    "figure1": ("Figure 1: penalising simulated unstable predictions", "", None),  # its caption is within it
-    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION, figure2.sheet),
-    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION, figure3.sheet),
+_FIGURES: Final = {
+    "figure1": ("Figure 1: penalising simulated unstable predictions", ""),  # its caption is within it
+    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION),
+    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION),
 }
+_SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": figure2.sheet, "figure3": figure3.sheet}
 _SIGNIFICANCE = (
     "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best by Total, "
     "VPQ against the best control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
@@ -58,17 +60,27 @@ def sections_of(results: Results) -> list[Section]:
     return sections
 
 
+def outcome(results: Results, what: str) -> tuple[list[Sheet], Any]:
+    """What an experiment came to: tables for a terminal, and its cells (of figure1 its data) as JSON."""
+    if what == "figure1":
+        path = results.path / "figure1.json"
+        return [], read_json(path) if path.is_file() else None
+    cells = results.cells(what)
+    if what == "table1":
+        return _by_protocol(lines_of(cells), "Test"), cells
+    by_backbone: dict[str, list[Figures]] = {}
+    for cell in cells:
+        by_backbone.setdefault(cell["backbone"], []).append(cell)
+    return [_SHEETS[what](own) for own in by_backbone.values()], cells
+
+
 def figure_sections(results: Results) -> list[Section]:
     """The figures that were drawn, with their numbers."""
     sections = []
-    for name, (title, caption, sheet) in _FIGURES.items():
+    for name, (title, caption) in _FIGURES.items():
         path = results.path / f"{name}.png"
         if path.is_file():
-            cells = [] if sheet is None else results.cells(name)
-            backbones = dict.fromkeys(cell["backbone"] for cell in cells)
-            sheets = (
-                [sheet([cell for cell in cells if cell["backbone"] == each]) for each in backbones] if sheet else []
-            )
+            sheets, _ = outcome(results, name)
             sections.append(Section(title=title, text=(caption,) if caption else (), files=(path,), sheets=sheets))
     return sections
 

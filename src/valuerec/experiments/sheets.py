@@ -41,9 +41,11 @@ def markdown(sheet: Sheet) -> list[str]:
 
 
 def terminal(sheet: Sheet) -> Any:
-    """The table for a console."""
-    table = whole_table(*sheet.head, title=sheet.title, numbers=True)
+    """The table for a console, means alone and without Total, so that 80 columns hold it."""
+    kept = [place for place, head in enumerate(sheet.head) if head != "Total"]
+    heads = (sheet.head[place].replace(" ", "\n") for place in kept)
+    table = whole_table(*heads, title=f"{sheet.title} (means)", numbers=True)
     for group in sheet.groups:
         for row in group:
-            table.add_row(*row, end_section=row is group[-1])
+            table.add_row(*(row[place].partition(" ± ")[0] for place in kept), end_section=row is group[-1])
     return table
