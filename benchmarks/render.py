@@ -1,14 +1,17 @@
-"""RESULTS.md, made of what is committed in results/: prose from *.md, figures from *.json.
+"""RESULTS.md, made of what is committed in results/: prose from *.md, figures from *.json and *.png.
 
 python benchmarks/render.py
 """
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
+from valuerec.experiments.contents import Section, sections_of
+from valuerec.experiments.results import Results
+from valuerec.experiments.sheets import markdown
+from valuerec.experiments.table import spread
 from valuerec.folders import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -19,41 +22,6 @@ EQUIVALENCE = (
     "`dense adam`, `sparse adam`: PyTorch's. `factored`: another model, K maps onto one table of items. SD and W are "
     "means over the logged actions of the validation split."
 )
-SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
-
-
-def table(cells: list[dict[str, Any]], split: str) -> list[str]:
-    """A Markdown table: mean ± standard deviation over seeds."""
-    kinds = ("purchase", "click")
-    lines = [
-        "| method | seeds | " + " | ".join(f"{kind} {name}" for kind in kinds for name in ("hr@20", "ndcg@20")) + " |",
-        "|---" * 6 + "|",
-    ]
-    for method in dict.fromkeys(cell["method"] for cell in cells):
-        own = [cell for cell in cells if cell["method"] == method]
-        values = [spread([cell[split][kind][name] for cell in own]) for kind in kinds for name in ("hr@20", "ndcg@20")]
-        lines.append(f"| {own[0]['backbone']}-{method} | {len(own)} | " + " | ".join(values) + " |")
-    return lines
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± sample standard deviation."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{deviation}"
-
-
-def every_cell(cells: list[dict[str, Any]]) -> list[str]:
-    """Each run by itself: what it scored on test, when, and what it took."""
-    lines = [
-        "| method | seed | " + " | ".join(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN)
-        + " | best step | steps | seconds | commit |",
-        "|---" * (2 + 2 * len(SHOWN) + 4) + "|",
-    ]  # fmt: skip
-    for cell in cells:
-        figures = [f"{cell['test'][kind][name]:.4f}" for kind in ("purchase", "click") for name in SHOWN]
-        rest = [cell["best_step"], cell["steps"], round(cell["seconds"]), cell["commit"]]
-        lines.append("| " + " | ".join(map(str, [cell["method"], cell["seed"], *figures, *rest])) + " |")
-    return lines
 
 
 def step_tables(rows: list[dict[str, Any]]) -> list[str]:
@@ -81,19 +49,17 @@ def step_cell(figures: dict[str, Any], kind: str) -> str:
 
 
 def render() -> str:
-    """RESULTS.md: prose from results/*.md, figures from results/*/table1.json and results/speed/step*.json."""
+    """RESULTS.md: prose from results/*.md, tables and figures of what `valuerec reproduce` wrote, speed."""
     lines = [(RESULTS / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
-    for path in sorted(RESULTS.glob("*/table1.json")):
-        cells = read_json(path)
-        name = path.parent.name
-        lines += [f"## {name}", "", "Test, mean ± standard deviation over seeds:", "", *table(cells, "test"), ""]
-        lines += ["Validation, of the same weights:", "", *table(cells, "validation"), ""]
-        if (other := path.with_name("equivalence.json")).is_file():
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir() and path.name != "speed"):
+        lines += [f"## {folder.name}", ""]
+        for note in sorted(folder.glob("*.md")):
+            lines += [note.read_text(encoding="utf-8").rstrip(), ""]
+        for section in sections_of(Results(folder)):
+            lines += section_lines(section)
+        if (other := folder / "equivalence.json").is_file():
             lines += ["### Does what makes a step fast change what is learned?", "", EQUIVALENCE, ""]
             lines += [*equivalence_table(read_json(other)), ""]
-        for note in sorted(path.parent.glob("*.md")):
-            lines += [note.read_text(encoding="utf-8").rstrip(), ""]
-        lines += ["<details><summary>Every run, test</summary>", "", *every_cell(cells), "", "</details>", ""]
     lines += [(RESULTS / "speed.md").read_text(encoding="utf-8").rstrip(), ""]
     for path in sorted((RESULTS / "speed").glob("step*.json")):
         lines += ["### A training step", "", *step_tables(read_json(path))]
@@ -101,6 +67,18 @@ def render() -> str:
         if not path.stem.startswith("step"):
             lines += [f"### {path.stem}", "", *flat_table(read_json(path)), ""]
     return "\n".join(lines)
+
+
+def section_lines(section: Section) -> list[str]:
+    """A section in Markdown; a folded one opens on demand."""
+    lines = [line for text in section.text for line in (text, "")]
+    for picture in section.files:
+        lines += [f"![{section.title}]({picture.relative_to(ROOT).as_posix()})", ""]
+    for sheet in section.sheets:
+        lines += [f"**{sheet.title}**", "", *markdown(sheet), ""]
+    if section.folded:
+        return [f"<details><summary>{section.title}</summary>", "", *lines, "</details>", ""]
+    return [f"### {section.title}", "", *lines]
 
 
 def equivalence_table(cells: list[dict[str, Any]]) -> list[str]:

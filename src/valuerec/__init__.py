@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from valuerec import methods as methods
     from valuerec.backbones import Caser, GRU4Rec, NextItNet, SASRec
     from valuerec.dataset import Dataset, Rewards
+    from valuerec.experiments.reproducing import reproduce
     from valuerec.methods import (
         CQL,
         REM,
@@ -66,6 +67,7 @@ _HOMES = {
     "plan": "stages",
     "prepare": "stages",
     "recommend": "stages",
+    "reproduce": "experiments.reproducing",
     "train": "stages",
 }
 
@@ -99,6 +101,7 @@ __all__ = [
     "plan",
     "prepare",
     "recommend",
+    "reproduce",
     "train",
 ]
 

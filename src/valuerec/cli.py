@@ -456,6 +456,93 @@ def recommend(
     )
 
 
+@app.command(
+    help_epilogue="Example: valuerec reproduce table1 --data data/shop --out results/shop --seeds 5\n"
+    "Example: valuerec reproduce table1 --data data/shop --out results/shop --rows sasrec-vpq,caser,supervised"
+)
+def reproduce(
+    experiment: Literal["table1", "figure1", "figure2", "figure3"],
+    /,
+    *,
+    out: Path,
+    data: Path | None = None,
+    seeds: int = 5,
+    rows: str | None = None,
+    protocol: Literal["ours", "released"] = "ours",
+    controls: Annotated[bool, Parameter(negative="")] = False,
+    backbone: str | None = None,
+    tuning: bool = True,
+    epochs: int = 20,
+    patience: int = 3,
+    max_steps: int | None = None,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: Json = False,
+) -> None:
+    """Run what is missing of the paper's table or of a figure; finished cells are kept, so it can be stopped any time.
+
+    Parameters
+    ----------
+    experiment
+        table1: every backbone with every method; figure1: the two forms of penalty on simulated predictions;
+        figure2: four ways of using Q; figure3: the penalty swept.
+    out
+        The folder for cells, tables, figures and report; go on with one by naming it again.
+    data
+        A folder that `valuerec prepare` made; figure1 needs none.
+    seeds
+        Runs a row, seed by seed.
+    rows
+        Of the table: sasrec-vpq is a row, sasrec a backbone's rows, vpq a method's; with commas between.
+    protocol
+        ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
+    controls
+        With SASRec's controls, and the baselines that are not trained.
+    backbone
+        Of figure2 (sasrec) or figure3 (nextitnet).
+    tuning
+        Choose each method's hyper-parameter on validation first, with four trials each.
+    epochs
+        Passes over the training sessions, at most.
+    patience
+        Stop a run after so many validations without a better score.
+    max_steps
+        Steps of a run, at most.
+    jobs
+        Cells at a time; by default one a core.
+    device
+        Where to compute.
+    """
+    from valuerec.experiments.contents import outcome
+    from valuerec.experiments.reproducing import reproduce as run_experiment
+    from valuerec.experiments.results import Results
+    from valuerec.experiments.sheets import terminal
+
+    run_experiment(
+        experiment,
+        out=out,
+        data=data,
+        seeds=seeds,
+        rows=None if rows is None else rows.split(","),
+        protocol=protocol,
+        controls=controls,
+        backbone=backbone,
+        tuning=tuning,
+        epochs=epochs,
+        patience=patience,
+        max_steps=max_steps,
+        jobs=jobs,
+        device=device,
+    )
+    sheets, content = outcome(Results(out), experiment)
+    if json:
+        _print_json(content)
+        return
+    for sheet in sheets:
+        _say(terminal(sheet))
+    _say(f"Written to {out}; read {out / 'report.html'}.")
+
+
 @app.command(help_epilogue="Example: valuerec info runs/vpq --json")
 def info(path: Path, /, *, json: Json = False) -> None:
     """Say what a folder of valuerec's holds, and check its files.

@@ -1,0 +1,214 @@
+"""What a report and RESULTS.md say of a folder of results: sections of tables, made of what is written there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from valuerec.experiments import figure2, figure3
+from valuerec.experiments.cell import Figures
+from valuerec.experiments.comparing import comparisons_of, significance_sheets
+from valuerec.experiments.results import BOOKS, Results
+from valuerec.experiments.sheets import Sheet
+from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
+from valuerec.experiments.tuning import grids
+from valuerec.folders import read_json
+from valuerec.training.config import PROTOCOLS
+
+SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20")
+_FIGURES: Final = {
+    "figure1": ("Figure 1: penalising simulated unstable predictions", ""),  # its caption is within it
+    "figure2": ("Figure 2: four ways of using Q", figure2.CAPTION),
+    "figure3": ("Figure 3: the penalty's strength", figure3.CAPTION),
+}
+_SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": figure2.sheet, "figure3": figure3.sheet}
+_SIGNIFICANCE = (
+    "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best by Total, "
+    "VPQ against the best control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
+    "columns of a backbone. Bold: p at most .05."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of a report.
+
+    Args:
+        title: of the part.
+        text: sentences before its tables.
+        sheets: its tables.
+        files: its figures, PNG files in the folder.
+        folded: shown only when asked for.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    sheets: Sequence[Sheet] = ()
+    files: Sequence[Path] = ()
+    folded: bool = False
+
+
+def sections_of(results: Results) -> list[Section]:
+    """All that is known of a folder."""
+    sections = [*table_sections(results), *figure_sections(results), *tuning_sections(results)]
+    if any(results.cells(name) for name in BOOKS):
+        sections.append(configuration_section(results))
+    if results.cells("table1"):
+        sections.append(runs_section(results))
+    return sections
+
+
+def outcome(results: Results, what: str) -> tuple[list[Sheet], Any]:
+    """What an experiment came to: tables for a terminal, and its cells (of figure1 its data) as JSON."""
+    if what == "figure1":
+        path = results.path / "figure1.json"
+        return [], read_json(path) if path.is_file() else None
+    cells = results.cells(what)
+    if what == "table1":
+        return _by_protocol(lines_of(cells), "Test"), cells
+    by_backbone: dict[str, list[Figures]] = {}
+    for cell in cells:
+        by_backbone.setdefault(cell["backbone"], []).append(cell)
+    return [_SHEETS[what](own) for own in by_backbone.values()], cells
+
+
+def figure_sections(results: Results) -> list[Section]:
+    """The figures that were drawn, with their numbers."""
+    sections = []
+    for name, (title, caption) in _FIGURES.items():
+        path = results.path / f"{name}.png"
+        if path.is_file():
+            sheets, _ = outcome(results, name)
+            sections.append(Section(title=title, text=(caption,) if caption else (), files=(path,), sheets=sheets))
+    return sections
+
+
+def table_sections(results: Results) -> list[Section]:
+    """Table 1, by protocol: on test, on validation, and beside the published numbers."""
+    cells = results.cells("table1")
+    if not cells:
+        return []
+    lines, validation = lines_of(cells), lines_of(cells, "validation")
+    sections = [
+        Section(
+            title="Table 1",
+            text=(
+                "Mean ± standard deviation over seeds; ranks over the whole catalogue, ties against us. Total adds the "
+                "four columns (the paper adds those of two datasets), gain compares it with the plain backbone's. "
+                "Bold: the best mean of a backbone.",
+                *_troubles(cells),
+            ),
+            sheets=_by_protocol(lines, "Test"),
+        )
+    ]
+    assert results.dataset is not None
+    if name := published_name(results.dataset["counts"]):
+        sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
+    if sheets := significance_sheets(comparisons_of(results)):
+        sections.append(Section(title="Which differences hold", text=(_SIGNIFICANCE,), sheets=sheets))
+    sections.append(
+        Section(title="Validation, of the same weights", sheets=_by_protocol(validation, "Validation"), folded=True)
+    )
+    return sections
+
+
+def _by_protocol(lines: Sequence[Line], split: str) -> list[Sheet]:
+    parts = {protocol: [line for line in lines if line.protocol == protocol] for protocol in PROTOCOLS}
+    return [table_sheet(own, f"{split}, protocol {protocol}") for protocol, own in parts.items() if own]
+
+
+def _troubles(cells: Sequence[Figures]) -> list[str]:
+    """A sentence on each run that diverged."""
+    return [
+        f"{cell['backbone']}-{cell['method']}, seed {cell['seed']}: {cell['trouble']}"
+        for cell in cells
+        if cell["diverged"]
+    ]
+
+
+def tuning_sections(results: Results) -> list[Section]:
+    """What each method had to choose among, and what it chose."""
+    cells = {(cell["method"], cell["variant"]): cell for cell in results.cells("tuning")}
+    groups = []
+    for method, grid in grids().items():
+        scores = [cells.get((method, f"{grid.option}={value}"), {}).get("score") for value in grid.values]
+        if any(score is not None for score in scores):
+            first = scores.index(max(score for score in scores if score is not None))
+            tried = [
+                f"{value}: {'–' if score is None else f'{score:.4f}'}"
+                for value, score in zip(grid.values, scores, strict=True)
+            ]
+            groups.append([[method, grid.option, *tried, str(grid.values[first])]])
+    section = Section(
+        title="Hyper-parameters",
+        text=(
+            "Four trials for every method, with SASRec under the protocol `ours`, on validation and on a seed that no "
+            "table uses; what was chosen holds for the other backbones and for the released protocol too (a backbone's "
+            "option where it has it). Learning rate, batch, width and the limit of epochs are the same for all.",
+        ),
+        sheets=[
+            Sheet(
+                title="Value: validation score",
+                head=("method", "option", *(f"trial {number}" for number in (1, 2, 3, 4)), "chosen"),
+                groups=groups,
+            )
+        ],
+    )
+    return [section] if groups else []
+
+
+def configuration_section(results: Results) -> Section:
+    """What the cells have in common, and the dataset."""
+    cells = [cell for name in BOOKS for cell in results.cells(name)]
+    dataset = results.dataset
+    assert dataset is not None
+    rows = [["dataset", dataset["name"]], *([name, f"{count:,}"] for name, count in dataset["counts"].items())]
+    for split, sizes in (dataset.get("splits") or {}).items():
+        rows.append([f"{split} split", ", ".join(f"{count:,} {name}" for name, count in sizes.items())])
+    prepared = dataset.get("config") or {}
+    rows += [[f"prepared with {name}", str(value)] for name, value in prepared.items() if value is not None]
+    for part in ("training", "rewards"):
+        names = dict.fromkeys(name for cell in cells for name in cell["options"][part])
+        rows += [[name, _all(cell["options"][part].get(name, "–") for cell in cells)] for name in names]
+    rows += [[name, _all(cell[name] for cell in cells)] for name in ("device", "engine", "threads", "torch", "commit")]
+    sheet = Sheet(title="What all runs have in common", head=("what", "value"), groups=[rows])
+    return Section(title="Configuration", sheets=[sheet], folded=True)
+
+
+def _all(values: Any) -> str:
+    """The different values, in the order they come."""
+    return ", ".join(dict.fromkeys("none" if value is None else str(value) for value in values)) or "–"
+
+
+def runs_section(results: Results) -> Section:
+    """Each run by itself."""
+    groups: dict[str, list[list[str]]] = {}
+    for cell in results.cells("table1"):
+        figures = [_number(cell["test"], kind, name) for kind in ("purchase", "click") for name in SHOWN]
+        options = ", ".join(f"{name} {value}" for name, value in cell["options"]["method"].items()) or "–"
+        outside = "–" if cell["outside"] is None else f"{100 * cell['outside']:.2f} %"
+        row = [
+            f"{cell['backbone']}-{cell['method']}",
+            cell["protocol"],
+            str(cell["seed"]),
+            *figures,
+            *("–" if cell[name] is None else f"{cell[name]:.0f}" for name in ("best_step", "steps", "seconds")),
+            outside,
+            f"{cell['device']} × {cell['threads']}",
+            str(cell["commit"]),
+            options,
+        ]
+        groups.setdefault(cell["backbone"], []).append(row)
+    head = (
+        "row", "protocol", "seed", *(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN),
+        "best step", "steps", "seconds", "Q outside", "device", "commit", "method's options",
+    )  # fmt: skip
+    text = "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies."
+    sheet = Sheet(title="Test", head=head, groups=list(groups.values()))
+    return Section(title="Every run", text=(text,), sheets=[sheet], folded=True)
+
+
+def _number(metrics: Any, kind: str, name: str) -> str:
+    return "–" if metrics is None or metrics[kind][name] is None else f"{metrics[kind][name]:.4f}"

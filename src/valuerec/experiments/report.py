@@ -1,0 +1,95 @@
+"""One self-contained page of what a folder of results holds: tables, figures, configuration, curves, histograms."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from valuerec.errors import UsageError
+from valuerec.experiments.cell import Figures
+from valuerec.experiments.contents import Section, sections_of
+from valuerec.experiments.pictures import Picture, address, learning_curves, value_pictures
+from valuerec.experiments.results import Results
+from valuerec.experiments.rows import PLAIN, UNTRAINED, control_rows
+from valuerec.folders import explained_io, write_text
+
+REPORT: Final = "report.html"
+
+_CURVES: Final = "Validation score by step, a line a seed; the dot is the best, whose weights count."
+_VALUES: Final = "VPQ on held-out logged actions (validation split), an outline a seed; the dotted line is the mean."
+
+
+class Part(NamedTuple):
+    """A section of the page with its pictures."""
+
+    section: Section
+    pictures: Sequence[Picture]
+    large: bool = False
+
+
+def require_report() -> None:
+    """Refuse in a sentence to write a report without what it needs.
+
+    Raises:
+        UsageError: where matplotlib or jinja2 is not installed.
+    """
+    try:
+        for name in ("matplotlib", "jinja2"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"Figures and reports need {error.name}; install it with: pip install 'valuerec[report]'."
+        ) from error
+
+
+def write_report(results: Results) -> Path:
+    """Write report.html into the folder, of everything that is there.
+
+    Returns:
+        The page. It asks nothing of the network.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    source = resources.files("valuerec.experiments").joinpath("report.html").read_text(encoding="utf-8")
+    title, lead = "valuerec", []
+    if results.dataset is not None:
+        title = f"valuerec on {results.dataset['name']}"
+        lead = [
+            ", ".join(f"{count:,} {name}" for name, count in results.dataset["counts"].items()) + ".",
+            f"Dataset {results.dataset['fingerprint'][:16]}. Weights are chosen on validation; test is read once.",
+        ]
+    page = environment.from_string(source).render(title=title, lead=lead, parts=parts_of(results))
+    path = results.path / REPORT
+    with explained_io(f"Writing {path}"):
+        write_text(path, page)
+    return path
+
+
+def parts_of(results: Results) -> list[Part]:
+    """The sections of `valuerec.experiments.contents` with their figures, and the page's own pictures after them."""
+    parts = []
+    for section in sections_of(results):
+        figures = [Picture(address(path.read_bytes()), section.title) for path in section.files]
+        parts.append(Part(section, figures, large=True))
+    cells = [cell for cell in results.cells("table1") if cell["backbone"] != UNTRAINED]
+    return [*parts, *_own_parts(cells)] if cells else parts
+
+
+def _own_parts(cells: Sequence[Figures]) -> list[Part]:
+    """Learning curves a backbone and protocol, histograms of its VPQ runs."""
+    curves, values = [], []
+    controls = [row.method for row in control_rows()]
+    for protocol, backbone in dict.fromkeys((cell["protocol"], cell["backbone"]) for cell in cells):
+        own = [cell for cell in cells if (cell["protocol"], cell["backbone"]) == (protocol, backbone)]
+        title = backbone if protocol == "ours" else f"{backbone}, {protocol}"
+        curves.append(learning_curves(title, [cell for cell in own if cell["method"] not in controls]))
+        if any(cell["method"] in controls for cell in own):
+            shown = [cell for cell in own if cell["method"] in (*controls, PLAIN, "vpq")]
+            curves.append(learning_curves(f"{title}, controls", shown))
+        values += value_pictures(f"{title}-vpq", [cell for cell in own if cell["method"] == "vpq"])
+    parts = [Part(Section(title="Learning curves", text=(_CURVES,)), curves)]
+    return [*parts, Part(Section(title="Values, spreads and weights", text=(_VALUES,)), values)] if values else parts

@@ -1,0 +1,193 @@
+"""The paper's table and figures, one command each: `valuerec reproduce`.
+
+Cells (one training run each) are run in processes of their own and written down as they finish (`running`, `book`);
+tables, figures and the report are made of what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from valuerec.backbones import backbone_named
+from valuerec.dataset import PURCHASE, SPLITS, Dataset
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.experiments import figure2, figure3
+from valuerec.experiments.book import Book
+from valuerec.experiments.cell import Cell, Figures, first_difference
+from valuerec.experiments.comparing import compare
+from valuerec.experiments.figure1 import figure1
+from valuerec.experiments.plotting import save
+from valuerec.experiments.report import require_report, write_report
+from valuerec.experiments.results import BOOKS, Results
+from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row, choose_rows
+from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
+from valuerec.experiments.tuning import trials, tuned
+from valuerec.folders import check_whole, explained_io
+from valuerec.training.config import PROTOCOLS
+
+EXPERIMENTS: Final = ("table1", "figure1", "figure2", "figure3")
+
+
+class _Setting(NamedTuple):
+    """What the cells of an experiment share."""
+
+    dataset: Dataset
+    results: Results
+    training: dict[str, Any]
+    seeds: int
+    tuning: bool
+    machine: Machine
+    quiet: bool
+
+
+def reproduce(
+    what: str,
+    *,
+    out: str | Path,
+    data: str | Path | Dataset | None = None,
+    seeds: int = 5,
+    rows: Sequence[str] | None = None,
+    protocol: str = "ours",
+    controls: bool = False,
+    backbone: str | None = None,
+    tuning: bool = True,
+    epochs: int = 20,
+    patience: int = 3,
+    max_steps: int | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Run what is missing of an experiment; write its table or figure, and a report of all that the folder holds.
+
+    Args:
+        what: table1, figure1, figure2 or figure3.
+        out: the folder; one that holds finished cells of this dataset is gone on with.
+        data: a dataset, or its folder; figure1 needs none.
+        seeds: runs a row, seeds 0 to seeds - 1, seed by seed.
+        rows: of the table: `sasrec-vpq`, or a backbone's (`sasrec`) or a method's (`vpq`) rows; None for all.
+        protocol: of the table: ours or released (then SASRec's rows, unless told otherwise).
+        controls: the table with SASRec's controls, and the baselines that are not trained.
+        backbone: of figure2 (sasrec) or figure3 (nextitnet, as in the paper).
+        tuning: choose each method's hyper-parameter on validation first; else the defaults.
+        epochs: passes over the training split, at most.
+        patience: validations without a better score after which a run stops.
+        max_steps: steps of a run, at most.
+        jobs: cells at a time; None for one a core, which is faster than one cell on all of them.
+        device: auto, cpu or cuda.
+        quiet: print nothing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: for an unknown experiment, row or backbone, a folder with cells of another dataset or of other
+            options, or where the extra `report` is not installed.
+        ValuerecError: where the dataset has no purchases, or cells failed.
+        KeyboardInterrupt: when interrupted, with what to do then.
+    """
+    if what not in EXPERIMENTS:
+        raise UsageError(f"There is no experiment named {what!r}; choose one of: {', '.join(EXPERIMENTS)}.")
+    require_report()
+    folder = Path(out)
+    if what == "figure1":
+        figure1(folder)
+        write_report(Results(folder))
+        return folder
+    for name, value in (("seeds", seeds), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} is {value}; it must be at least 1.")
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"There is no protocol named {protocol!r}; choose one of: {', '.join(PROTOCOLS)}.")
+    if data is None:
+        raise UsageError(f"reproduce {what} trains models and needs a dataset; name one with --data.")
+    wanted = choose_rows(rows, protocol, controls)
+    shown = backbone or ("nextitnet" if what == "figure3" else CONTROLLED)
+    backbone_named(shown)
+    dataset = data if isinstance(data, Dataset) else Dataset(data)
+    check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
+    _check_purchases(dataset)
+    training = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
+    results = Results.of(folder, dataset)
+    setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)
+    try:
+        if what == "table1":
+            _table1(setting, wanted, protocol)
+        elif what == "figure2":
+            _figure2(setting, shown)
+        else:
+            _figure3(setting, shown)
+    finally:
+        write_report(results)
+    return folder
+
+
+def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
+    choices = _choices(setting, [row.method for row in rows])
+    cells = [
+        Cell(**row._asdict(), protocol=protocol, seed=seed, training=setting.training, **tuned(row, choices))
+        for seed in range(setting.seeds)
+        for row in rows
+        if seed == 0 or row.backbone != UNTRAINED  # which knows no chance
+    ]
+    _run(setting, "table1", cells)
+    compare(setting.results)
+
+
+def _figure2(setting: _Setting, backbone: str) -> None:
+    options = tuned(Row(backbone, "vpq"), _choices(setting, ["vpq"])).get("method_options", {})
+    _run(setting, "figure2", figure2.cells(backbone, setting.seeds, setting.training, options))
+    _draw(setting.results, "figure2", backbone, figure2.draw)
+
+
+def _figure3(setting: _Setting, backbone: str) -> None:
+    _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training))
+    _draw(setting.results, "figure3", backbone, figure3.draw)
+
+
+def _choices(setting: _Setting, methods: Sequence[str]) -> Book | None:
+    """The trials of these methods, run where they are missing; None without tuning."""
+    if not setting.tuning:
+        return None
+    _run(setting, "tuning", trials(dict.fromkeys(methods), setting.training))
+    return setting.results.book("tuning")
+
+
+def _run(setting: _Setting, name: str, cells: Sequence[Cell]) -> None:
+    """Run the cells that are neither there nor in the file of another experiment."""
+    book = setting.results.book(name)
+    missing = missing_cells(cells, book, setting.dataset)
+    known = [cell for other in BOOKS if other != name for cell in setting.results.cells(other)]
+    for cell in missing:
+        if figures := _same(cell, known, setting.dataset):
+            book.add(figures | {"variant": cell.variant})
+    run_cells(cells, book, setting.dataset, setting.machine, known, setting.quiet)
+
+
+def _same(cell: Cell, known: Sequence[Figures], dataset: Dataset) -> Figures | None:
+    """The same run, made by another experiment under another name."""
+    names, asked = (cell.backbone, cell.method, cell.protocol, cell.seed), cell.options(dataset)
+    for figures in known:
+        recorded = figures["backbone"], figures["method"], figures["protocol"], figures["seed"]
+        if recorded == names and first_difference(asked, figures) is None:
+            return figures
+    return None
+
+
+def _draw(results: Results, name: str, backbone: str, draw: Callable[[list[Figures]], Any]) -> None:
+    cells = [cell for cell in results.cells(name) if cell["backbone"] == backbone]
+    with explained_io(f"Writing {results.path}"):
+        save(draw(cells), results.path / name)
+
+
+def _check_purchases(dataset: Dataset) -> None:
+    """Refuse a dataset with a split that has no purchases: the experiments compare them."""
+    for split in SPLITS:
+        events = dataset.events_of(split)
+        if not (dataset.event_E[events.start : events.stop] == PURCHASE).any():
+            raise ValuerecError(
+                f"{dataset.path} has no purchases in its {split} split, and the experiments compare purchases; prepare "
+                "a log that has them (--events order=purchase)."
+            )

@@ -1,0 +1,156 @@
+"""Table 1: means and spreads over seeds, the paper's Total and gain, and the published numbers."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from valuerec.experiments.cell import Figures
+from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
+from valuerec.experiments.sheets import Sheet
+from valuerec.training.config import PROTOCOLS
+
+COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
+HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
+_NEAR: Final = 0.02  # the published samples were drawn without a seed: counts within 2 % are the published dataset
+
+
+class Line(NamedTuple):
+    """A row of the table: what its seeds came to.
+
+    `values` holds the columns of each seed that ended well, `diverged` how many did not; `gain` is the Total over the
+    plain backbone's, in percent.
+    """
+
+    row: Row
+    protocol: str
+    values: Sequence[Sequence[float]]
+    diverged: int
+    gain: float | None
+
+    @property
+    def totals(self) -> list[float]:
+        """Of each seed, the sum of the columns (the paper adds those of two datasets)."""
+        return [sum(values) for values in self.values]
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it is a baseline without training, which has no seed."""
+        return self.row.backbone == UNTRAINED
+
+    @property
+    def mean_total(self) -> float:
+        """Of the seeds that ended well; needs one."""
+        return statistics.mean(self.totals)
+
+    def column(self, place: int) -> list[float]:
+        """One column, over the seeds."""
+        return [values[place] for values in self.values]
+
+
+def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
+    """The rows of the table that these cells make, in the table's order, protocol by protocol.
+
+    Args:
+        cells: finished ones.
+        split: test or validation.
+    """
+    by_row: dict[tuple[str, Row], list[Figures]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["seed"]):
+        by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
+    lines = []
+    for protocol in PROTOCOLS:
+        for row in all_rows():
+            own = by_row.get((protocol, row), [])
+            values = _values(own, split)
+            plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
+            gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
+            if own:
+                lines.append(Line(row, protocol, values, sum(cell["diverged"] for cell in own), gain))
+    return lines
+
+
+def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list[list[float]]]:
+    """By variant, in the order of `names`, each column's values on test over the seeds that ended well."""
+    seeds = {name: _values([cell for cell in cells if cell["variant"] == name], "test") for name in names}
+    return {name: [list(column) for column in zip(*own, strict=True)] for name, own in seeds.items() if own}
+
+
+def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
+    return [[cell[split][kind][name] for kind, name in COLUMNS] for cell in cells if not cell["diverged"]]
+
+
+def _total(values: Sequence[Sequence[float]]) -> float:
+    return statistics.mean(sum(seed) for seed in values)
+
+
+def spread(values: Sequence[float], digits: int = 4) -> str:
+    """Mean ± sample standard deviation."""
+    if not values:
+        return "–"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
+    """The table of one protocol, a group a backbone; the best mean of each column of a group is marked."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(line.row.backbone, []).append(line)
+    best = set()
+    for place, group in enumerate(groups.values()):
+        for column in range(len(COLUMNS)):
+            means = [statistics.mean(line.column(column)) if line.values else 0.0 for line in group]
+            best |= {(place, number, column + 1) for number, mean in enumerate(means) if mean == max(means) > 0}
+    return Sheet(
+        title=title,
+        head=("row", *HEADS, "Total", "gain", "seeds"),
+        groups=[[_shown(line) for line in group] for group in groups.values()],
+        best=frozenset(best),
+    )
+
+
+def _shown(line: Line) -> list[str]:
+    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
+    columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
+    gain = "–" if line.gain is None else f"{line.gain:+.2f} %"
+    return [line.row.name, *columns, spread(line.totals), gain, seeds]
+
+
+def published_name(counts: Mapping[str, int]) -> str | None:
+    """The published dataset that these counts are, if any."""
+    for name, entry in _published().items():
+        if all(abs(counts.get(what, 0) / count - 1) <= _NEAR for what, count in entry["counts"].items()):
+            return name
+    return None
+
+
+def published_sheet(name: str, lines: Sequence[Line]) -> Sheet:
+    """The paper's numbers beside ours, for the rows that it has."""
+    rows: dict[str, list[float]] = _published()[name]["rows"]
+    ours = {line.row.name: line for line in lines if line.protocol == "ours"}
+    groups: dict[str, list[list[str]]] = {}
+    for row, values in rows.items():
+        cells = []
+        for place, value in enumerate(values):
+            own = statistics.mean(ours[row].column(place)) if row in ours and ours[row].values else None
+            cells.append(f"{value:.4f} / {'–' if own is None else f'{own:.4f}'}")
+        groups.setdefault(row.partition("-")[0], []).append([row, *cells])
+    return Sheet(
+        title=f"Published ({name}) / ours",
+        head=("row", *HEADS),
+        groups=list(groups.values()),
+        notes=(
+            "Published: SIGIR 2022, Table 1, the mean of five runs, of a code without a validation split; GRU4Rec is "
+            "not in it.",
+        ),
+    )
+
+
+def _published() -> dict[str, dict[str, Any]]:
+    text = resources.files("valuerec.experiments").joinpath("published.json").read_text(encoding="utf-8")
+    content: dict[str, dict[str, Any]] = json.loads(text)
+    return content
