@@ -174,9 +174,9 @@ def train(
     ensemble
         full Q-heads as in the paper, or factored ones for catalogues whose full heads do not fit (vpq: full).
     width
-        Width of the state (64).
+        Width of an item's vector and of the state, which for caser is 48 wider (64).
     dropout
-        Rate of dropout (0.1).
+        Rate of dropout (sasrec, caser: 0.1).
     reward_click
         Reward of a click.
     reward_purchase
@@ -287,7 +287,7 @@ def plan(
     ensemble
         full or factored Q-heads (vpq: full).
     width
-        Width of the state (64).
+        Width of an item's vector and of the state, which for caser is 48 wider (64).
     window
         Past items that make a state.
     batch_size
