@@ -25,7 +25,7 @@ from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import trials, tuned
 from valuerec.folders import check_whole, explained_io
-from valuerec.training.config import PROTOCOLS
+from valuerec.training.config import PROTOCOLS, TrainConfig
 
 EXPERIMENTS: Final = ("table1", "figure1", "figure2", "figure3")
 
@@ -109,7 +109,8 @@ def reproduce(
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
     _check_purchases(dataset)
-    training = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
+    training: dict[str, Any] = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
+    TrainConfig(**training, device=device)  # refuses what is wrong before anything is written
     results = Results.of(folder, dataset)
     setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)
     try:
