@@ -61,7 +61,7 @@ def measure_size(data: Path, options: argparse.Namespace, console: Console) -> d
     items = Dataset(data).n_items
     warm = options.warm if options.warm is not None else 2000 if items < LARGEST else 500
     told: dict[str, dict[str, Any]] = {}
-    for kind in [*PLAIN, *our_kinds()]:
+    for kind in [*PLAIN, *(options.methods or our_kinds())]:
         console.print(f"{items:,} items: {kind}", highlight=False)
         told[kind] = measure(kind, data, *effort(kind, options, warm), options)
     general = next(answer for answer in told.values() if "threads" in answer)
@@ -70,7 +70,7 @@ def measure_size(data: Path, options: argparse.Namespace, console: Console) -> d
     if warm:
         row["fresh"] = figures(told, "fresh")
     row |= {name: general[name] for name in ("threads", "device", "torch")} | {"commit": commit()}
-    row["engine"] = told["vpq"].get("engine")
+    row["engine"] = next((answer["engine"] for answer in told.values() if "engine" in answer), None)
     row["log"] = {kind: answer["log"] for kind, answer in told.items() if "log" in answer}
     row["data"] = str(options.data) if options.data else "made up"
     return row
@@ -107,7 +107,7 @@ def figures(told: dict[str, dict[str, Any]], weights: str) -> dict[str, Any]:
         if "needs_gb" in answer:
             values[f"{kind}_needs_gb"] = answer["needs_gb"]
     for name, (above, below) in RATIOS.items():
-        seconds = values[f"{above}_s"], values[f"{below}_s"]
+        seconds = values.get(f"{above}_s"), values.get(f"{below}_s")
         values[name] = seconds[0] / seconds[1] if all(seconds) else None
     return values
 
@@ -139,6 +139,7 @@ def main() -> None:
     sizes.add_argument("--items", type=int, nargs="+", default=SIZES, help="catalogue sizes")
     sizes.add_argument("--all", action="store_true", help=f"these and {LARGEST:,} items")
     sizes.add_argument("--data", type=Path, help="a dataset that `valuerec prepare` made")
+    parser.add_argument("--methods", nargs="+", help="of ours; by default supervised and all ensembles")
     parser.add_argument("--steps", type=int, default=100, help="timed steps of ours; the textbook at most 30")
     parser.add_argument("--port-steps", type=int, default=5, help="timed steps of the port")
     parser.add_argument("--warm", type=int, help="steps that make weights trained (2000, or 500 at a million items)")

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from valuerec import cli
+from valuerec.backbones import BACKBONES
 from valuerec.training import TrainConfig
 from worlds import random_sessions
 
@@ -186,6 +187,20 @@ def test_the_whole_way_in_processes_of_their_own(tmp_path: Path) -> None:
     assert (failed.returncode, failed.stdout) == (1, "") and "line 1 is not JSON" in failed.stderr
 
 
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_every_backbone_is_planned_trained_and_recommends_by_its_name(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    chosen, run, answers = ["--backbone", name, *SMALL], tmp_path / "run", tmp_path / "answers.jsonl"
+    assert cli.run(["plan", str(world.data), "--heads", "3", *chosen]) == 0
+    assert "s a step. It fits." in capsys.readouterr().out
+    assert cli.run(["train", str(world.data), "--out", str(run), "--heads", "3", "--max-steps", "2", *chosen]) == 0
+    assert json.loads((run / "config.json").read_text())["backbone"].items() >= {"name": name, "width": 8}.items()
+    assert cli.run(["evaluate", str(run)]) == 0
+    assert cli.run(["recommend", str(run), "--sessions", str(world.live), "--out", str(answers), "--k", "3"]) == 0
+    assert [len(json.loads(line)["items"]) for line in answers.read_text().splitlines()] == [3, 3, 3]
+
+
 def test_importing_the_package_loads_neither_torch_nor_pyarrow() -> None:
     code = "import sys, valuerec, valuerec.cli; print({'torch', 'pyarrow', 'pydantic', 'rich'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
@@ -198,7 +213,10 @@ BAD_USAGE = {
     "valuerec train DATA --out OUT --mehtod vpq": "Did you mean --method? See valuerec train --help",
     "valuerec train DATA --out OUT --heads many": 'unable to convert "many" into int',
     "valuerec train DATA --out OUT --method dqn": "choose one of: supervised, sac",
-    "valuerec train DATA --out OUT --backbone bert": "choose one of: sasrec",
+    "valuerec train DATA --out OUT --backbone bert": "choose one of: sasrec, nextitnet, caser, gru4rec",
+    "valuerec train DATA --out OUT --backbone gru4rec --dropout 0.1": "no option --dropout; it has: --width",
+    "valuerec plan 500 --backbone bert": "choose one of: sasrec, nextitnet, caser, gru4rec",
+    "valuerec plan 500 --backbone nextitnet --width 0": "NextItNet's width is 0",
     "valuerec train DATA --out OUT --method supervised --penalty 3": "has no option --penalty",
     "valuerec train DATA --out OUT --penalty -1": "penalty is -1.0",
     "valuerec train DATA --out OUT --discount 1": "discount is 1.0",

@@ -204,9 +204,9 @@ def train(
     double
         Let the trained network choose the item that the target judges (sac: yes).
     width
-        Width of the state (64).
+        Width of an item's vector and of the state, which for caser is 48 wider (64).
     dropout
-        Rate of dropout (0.1).
+        Rate of dropout (sasrec, caser: 0.1).
     protocol
         ours: one network and a frozen copy as target; released: two networks that take turns by a coin, as in the code
         of VPQ's paper. The same for a method without a critic.
@@ -337,7 +337,7 @@ def plan(
     ensemble
         full or factored Q-heads (full).
     width
-        Width of the state (64).
+        Width of an item's vector and of the state, which for caser is 48 wider (64).
     protocol
         ours or released, which has two networks.
     window

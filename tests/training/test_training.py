@@ -14,11 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import valuerec as vr
+from valuerec.backbones import BACKBONES
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.methods import METHODS
-from valuerec.training import checkpoint
-from valuerec.training.trainer import Trainer
+from valuerec.methods import METHODS, Method
+from valuerec.model import Model
+from valuerec.training import TrainConfig, checkpoint
+from valuerec.training.reporting import Reporter
+from valuerec.training.run import Run
+from valuerec.training.trainer import Trainer, fresh_network
 from worlds import write_dataset
 
 SMALL: dict[str, Any] = {"batch_size": 64, "quiet": True, "backbone": vr.SASRec(width=8), "learning_rate": 0.01}
@@ -51,9 +55,36 @@ def test_any_method_learns_and_leaves_a_whole_run(small: Dataset, tmp_path: Path
     assert vr.info(run)["damaged"] == [] and vr.info(run)["status"] in ("finished", "early stop")
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_gives_others(small: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [vr.Supervised(), vr.VPQ(heads=4, target_every=10)], ids=lambda method: method.name)
+@pytest.mark.parametrize("backbone", list(BACKBONES))
+def test_any_backbone_learns_with_any_method_and_comes_back_from_its_folder(
+    small: Dataset, tmp_path: Path, backbone: str, method: Method
+) -> None:
+    config = TrainConfig(
+        backbone=BACKBONES[backbone](width=8), method=method, batch_size=64, learning_rate=0.01, max_steps=50,
+        validate_every=50, log_every=5,
+    )  # fmt: skip
+    device = torch.device("cpu")
+    network = fresh_network(config, small, device)
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    run = Run.create(tmp_path / "run", config, small, device)
+    assert Trainer(config, small, network, run, Reporter(quiet=True)).fit() == "finished"
+    losses = [line["cross_entropy"] for line in lines(run.path) if "loss" in line]
+    assert len(losses) == 10 and losses[-1] < losses[0] - 0.3
+    for name, value in network.state_dict().items():
+        assert value.isfinite().all() and not torch.equal(value, fresh[name]), name
+    sessions = [["i003", "i004"], [], ["i029"] * 12, ["i001", "nix", "i002"]]
+    trained = Model(network, small.item_ids, run.config).recommend(sessions, k=30)
+    assert vr.load(run.path).recommend(sessions, k=30) == trained
+
+
+@pytest.mark.parametrize("backbone", list(BACKBONES))
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(
+    small: Dataset, tmp_path: Path, backbone: str
+) -> None:
+    options = SMALL | {"backbone": BACKBONES[backbone](width=8)}
     runs = [
-        vr.train(small, out=tmp_path / name, method=vr.VPQ(heads=4), epochs=2, seed=seed, **SMALL)
+        vr.train(small, out=tmp_path / name, method=vr.VPQ(heads=4), epochs=2, seed=seed, **options)
         for name, seed in (("a", 3), ("b", 3), ("c", 4))
     ]
     first, second, other = (weights(run) for run in runs)

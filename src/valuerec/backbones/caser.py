@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from valuerec.backbones.common import check_dropout, check_width, real_items
+from valuerec.backbones.dropout import Dropout
 
 HEIGHTS: Final = (2, 3, 4)
 CHANNELS: Final = 16
@@ -55,7 +56,7 @@ class CaserEncoder(nn.Module):
         self.horizontal_bias = nn.Parameter(torch.full((len(HEIGHTS) * CHANNELS,), 0.1))
         self.vertical_L = nn.Parameter(torch.empty(window))
         self.vertical_bias = nn.Parameter(torch.full((1,), 0.1))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.item.weight, std=0.01)
         for filters in (self.rows, self.vertical_L):
             nn.init.trunc_normal_(filters, std=0.1, a=-0.2, b=0.2)

@@ -97,6 +97,6 @@ class Convolution(nn.Module):
         back_3 = self.dilation * torch.arange(TAPS - 1, -1, -1, device=device)
         row_P1 = torch.arange(count, device=device).unsqueeze(1)
         seen_P3 = torch.where(place_P.unsqueeze(1) >= back_3, row_P1 - back_3, count)
-        # As an embedding, not by indexing: the gradient of indexing adds row by row and takes much longer.
+        # As an embedding, whose gradient is summed in one order by any number of threads; an index's is not.
         seen_P3D = functional.embedding(seen_P3, functional.pad(items_PD, (0, 0, 0, 1)), padding_idx=count)
         return functional.relu(self.norm(self.taps(seen_P3D.flatten(1))))

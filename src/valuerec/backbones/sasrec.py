@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from valuerec.backbones.common import check_dropout, check_width, real_items
+from valuerec.backbones.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class SASRecEncoder(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.feed, self.forth = nn.Linear(width, width), nn.Linear(width, width)
         self.state_norm = nn.LayerNorm(width, eps=1e-8)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.item.weight, std=0.01)
         nn.init.normal_(self.position, std=0.01)
         for layer in (self.query, self.key, self.value, self.feed, self.forth):
@@ -71,11 +72,14 @@ class SASRecEncoder(nn.Module):
         last_B = length_B.long() - 1
         known_B1 = real_BL[row_B, last_B].unsqueeze(1)
         query_BD = self.query_norm(items_BLD[row_B, last_B])
-        key_BLD, value_BLD = self.key(items_BLD), self.value(items_BLD)
-        match_BL = torch.einsum("bd,bld->bl", self.query(query_BD), key_BLD) / math.sqrt(query_BD.shape[1])
+        # One query a row needs no L keys and values: q · (Kx + b) = (Kᵀq) · x + q · b, Σ a (Vx + b) = V Σ ax + b Σ a.
+        asked_BD = self.query(query_BD)
+        match_BL = torch.einsum("bd,bld->bl", asked_BD @ self.key.weight, items_BLD) + asked_BD @ self.key.bias[:, None]
+        match_BL = match_BL / math.sqrt(query_BD.shape[1])
         # A finite mask, as in the original: an empty history attends evenly to nothing and is zeroed below.
         attention_BL = match_BL.masked_fill(~real_BL, -(2.0**32)).softmax(dim=1) * known_B1
-        mixed_BD = query_BD + torch.einsum("bl,bld->bd", attention_BL, value_BLD)
+        attended_BD = torch.einsum("bl,bld->bd", attention_BL, items_BLD)
+        mixed_BD = query_BD + attended_BD @ self.value.weight.t() + known_B1 * self.value.bias
         inner_BD = self.dropout(functional.relu(self.feed(mixed_BD)))
         state_BD = mixed_BD + self.dropout(self.forth(inner_BD))
         state: Tensor = self.state_norm(state_BD * known_B1)

@@ -21,6 +21,7 @@ from valuerec.ops.maximum import (
     pruned_maximum,
     tiled_maximum,
 )
+from valuerec.ops.row_step import native_row_step, plain_row_step
 from valuerec.ops.sketch import Sketch
 from valuerec.ops.top import top
 
@@ -39,7 +40,9 @@ __all__ = [
     "float_weighted_cross_entropy",
     "full_tiles",
     "mixed_weighted_cross_entropy",
+    "native_row_step",
     "plain_maximum",
+    "plain_row_step",
     "plain_weighted_cross_entropy",
     "pruned_maximum",
     "tiled_maximum",

@@ -115,13 +115,9 @@ def _mixed_gradients(
     batch, width = state_BD.shape
     n_items = len(weight_ND)
     pairs = (width + 1) // 2
-    state_BD = state_BD.contiguous()
-    low_ND = _buffer("items", state_BD.bfloat16(), n_items * pairs * 2).view(n_items, pairs * 2)
-    low_ND[:, :width] = weight_ND
-    if width % 2:
-        low_ND[:, width] = 0
+    state_BD, weight_ND, bias_N = state_BD.contiguous(), weight_ND.contiguous(), bias_N.contiguous()
     # e^(logit − logit of the target): no maximum is needed, as each row's sum holds e^0.
-    low_BD = low_ND[target_B, :width].float()
+    low_BD = weight_ND[target_B].bfloat16().float()
     offset_B = (low_BD * state_BD.bfloat16().float()).sum(dim=1) + bias_N[target_B]
     loss_B, state_gradient_BD = torch.empty(batch), torch.empty(batch, width)
     gradient_ND, gradient_N = torch.empty(n_items, width), torch.empty(n_items)
@@ -130,26 +126,27 @@ def _mixed_gradients(
         part = slice(start, min(start + rows, batch))
         count = part.stop - start
         stride = -(-count // 64) * 64
-        weight_NB = _buffer("weights", low_ND, n_items * stride).view(n_items, stride)
+        weight_NB = _buffer("weights", low_BD.bfloat16(), n_items * stride).view(n_items, stride)
         packed = torch.empty(max(stride * pairs * 2, (-(-width // 64) * 64 + 1) * stride), dtype=torch.bfloat16)
-        total_B = torch.empty(count, dtype=torch.float64)
+        total_B, by_state_BD = torch.empty(count, dtype=torch.float64), torch.empty(count, width)
         native.call(
-            "valuerec_softmax_weights", n_items, count, width, low_ND, pairs, bias_N.contiguous(), state_BD[part],
-            offset_B[part], packed, weight_NB, stride, total_B,
+            "valuerec_softmax_weights", n_items, count, width, weight_ND, bias_N, state_BD[part], offset_B[part],
+            packed, weight_NB, stride, total_B, by_state_BD,
         )  # fmt: skip
         if not bool((total_B < _LARGEST_TOTAL).all()):  # a hopeless target, or NaN
             return _float_gradients(state_BD, weight_ND, bias_N, target_B, importance_B)
         loss_B[part] = total_B.log()
-        row_B = torch.arange(count)
-        own_B = weight_NB[target_B[part], row_B].double()
-        weight_NB[target_B[part], row_B] = (own_B - total_B).bfloat16()  # times 1 / total: softmax − 1[a = target]
+        place = target_B[part], torch.arange(count)
+        own_B = weight_NB[place].double()
+        weight_NB[place] = (own_B - total_B).bfloat16()  # times 1 / total: softmax − 1[a = target]
+        change_B = (weight_NB[place].double() - own_B).float()
+        by_state_BD += change_B.unsqueeze(1) * low_BD[part]
         scale_B = (importance_B[part] / batch / total_B).float()
         native.call(
             "valuerec_item_gradient", n_items, count, width, weight_NB, stride, scale_B, state_BD[part], packed,
             gradient_ND, gradient_N, int(start > 0),
         )  # fmt: skip
-        by_state_BD = torch.mm(weight_NB[:, :count].t(), low_ND[:, :width])
-        state_gradient_BD[part] = by_state_BD.float() * scale_B.unsqueeze(1)
+        state_gradient_BD[part] = by_state_BD * scale_B.unsqueeze(1)
     return loss_B, state_gradient_BD, gradient_ND, gradient_N
 
 

@@ -24,6 +24,8 @@ import math
 import torch
 from torch import Tensor
 
+from valuerec.ops import native
+
 CONTRASTS = 3
 _BLOCK = 2048
 _FLOOR = 1e-16  # below what float32 and bfloat16 can tell from nothing, squared or multiplied
@@ -79,6 +81,18 @@ class Sketch:
 
     def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """What the mixture α makes of each item: the contrasts' slopes √K (α·u_j), N×3, and c, N."""
+        if native.why_not():
+            return self.plain_of_mixture(mixture_K)
+        n_items, _, n_heads = self.contrast_N3K.shape
+        apart = float((mixture_K - 1 / n_heads).square().sum())
+        slope_N3, rest_N = torch.empty(n_items, CONTRASTS), torch.empty(n_items)
+        native.call(
+            "valuerec_slopes", n_items, n_heads, self.contrast_N3K, mixture_K.contiguous(), apart, slope_N3, rest_N
+        )
+        return slope_N3, rest_N
+
+    def plain_of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """The reference of `of_mixture`."""
         n_heads = len(mixture_K)
         along_N3 = self.contrast_N3K @ mixture_K
         apart = (mixture_K - 1 / n_heads).square().sum()

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from valuerec.heads import RowSparse
 from valuerec.network import Network
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+from valuerec.ops.row_step import BETAS, EPSILON, native_row_step, plain_row_step
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -27,10 +25,12 @@ class RowAdam(torch.optim.Optimizer):
     Args:
         parameters: tables whose gradients are sparse.
         lr: learning rate.
+        native: whether to use the compiled kernels, on the CPU.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: list[nn.Parameter], lr: float, native: bool = False) -> None:
         super().__init__(parameters, {"lr": lr})
+        self._native = native
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -55,16 +55,8 @@ class RowAdam(torch.optim.Optimizer):
             state["second_moment"] = torch.zeros_like(table)
             state["last"] = torch.zeros(len(table), dtype=torch.int32, device=table.device)
         state["step"] += 1
-        step = int(state["step"])
-        gradient = table.grad.coalesce()  # type: ignore[union-attr]
-        row_R, gradient_RC = gradient.indices()[0], gradient.values()
-        away_R = (step - state["last"][row_R]).to(table.dtype)
-        moment_RC = state["second_moment"][row_R]
-        moment_RC.mul_((BETAS[1] ** away_R).unsqueeze(1)).addcmul_(gradient_RC, gradient_RC, value=1 - BETAS[1])
-        state["second_moment"][row_R] = moment_RC
-        state["last"][row_R] = step
-        scale_RC = moment_RC.div_(1 - BETAS[1] ** step).sqrt_().add_(EPSILON)
-        table.index_add_(0, row_R, gradient_RC / scale_RC, alpha=-rate)
+        move = native_row_step if self._native and table.device.type == "cpu" else plain_row_step
+        move(table, state["second_moment"], state["last"], table.grad, int(state["step"]), rate)  # type: ignore[arg-type]
 
 
 class Optimiser:
@@ -87,7 +79,7 @@ class Optimiser:
             torch.optim.Adam(dense, lr=learning_rate, betas=BETAS, eps=EPSILON, fused=True)
         ]
         if tables:
-            self._parts.append(RowAdam(tables, learning_rate))
+            self._parts.append(RowAdam(tables, learning_rate, network.engine == "native"))
 
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of `loss`."""

@@ -126,7 +126,7 @@ def _memory(config: TrainConfig, items: int, events: int, engine: ops.Engine, le
         "gradients": 4 * at("dense"),
         "optimiser": 4 * (2 * at("dense") + at("tables") + at("rows")),
         "activations": _activations(networks[0], _made_up(config, _SMALL[0], torch.device("cpu"), length_E)),
-        "cross-entropy": stored + (2 * items * width if engine == "native" else 0),
+        "cross-entropy": stored,
         "dataset": _EVENT_BYTES * events + 8 * events,  # and an epoch's order
         "other": _OTHER_BYTES,
     }

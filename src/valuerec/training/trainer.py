@@ -19,6 +19,7 @@ from valuerec.errors import ValuerecError
 from valuerec.evaluation import Metrics, metrics_of, ranks, selection_score
 from valuerec.methods import Batch, Losses
 from valuerec.network import Network
+from valuerec.ops import native
 from valuerec.tensors import under
 from valuerec.training import checkpoint
 from valuerec.training.config import TrainConfig
@@ -52,6 +53,8 @@ class Trainer:
         self.config, self.dataset, self.run, self.reporter = config, dataset, run, reporter
         self.device = network.item_head.weight_ND.device
         self.network = network
+        if network.engine == "native":
+            native.keep_freed_memory()
         self.learner = learner_of(config, network)
         self.rewards = config.learned_rewards
         self.bounds = config.method.bounds(self.rewards)

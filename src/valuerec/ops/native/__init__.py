@@ -26,15 +26,17 @@ from torch import Tensor
 from valuerec.folders import flush, sha256
 
 _FLAGS: Final = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-# Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, d float64.
+# Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, w int32, d float64.
 _SIGNATURES: Final = {
-    "valuerec_softmax_weights": "iiibifffbbid",
+    "valuerec_softmax_weights": "iiiffffbbidf",
     "valuerec_item_gradient": "iiibiffbffi",
+    "valuerec_slopes": "iiffsff",
     "valuerec_best": "iiiibifffsffffffisffibifll",
+    "valuerec_row_step": "iillfffwisss",
     "valuerec_count_not_below": "iiffl",
 }
 _NUMBERS: Final[dict[str, Any]] = {"i": ctypes.c_int64, "s": ctypes.c_float}
-_TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "d": torch.float64}
+_TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "w": torch.int32, "d": torch.float64}
 _NEEDED: Final = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 _why_not = ""
 
@@ -66,6 +68,22 @@ def call(name: str, *arguments: Tensor | int | float) -> None:
     if len(kinds) != len(arguments):
         raise TypeError(f"{name} takes {len(kinds)} arguments, not {len(arguments)}")
     getattr(library(), name)(*(_converted(name, kind, value) for kind, value in zip(kinds, arguments, strict=True)))
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let this process keep the memory it frees, where its C library is glibc.
+
+    A step frees and takes gradients of tens of megabytes; handed back to the system each time, they cost a page fault
+    for each of their pages. The price is that the process stays as large as it has been at its largest.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    for option in (trim_threshold, mmap_threshold):
+        set_option(option, 1 << 30)
 
 
 def _converted(name: str, kind: str, value: Tensor | int | float) -> Any:

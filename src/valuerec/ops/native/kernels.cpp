@@ -5,6 +5,7 @@
 //
 // Shapes: B batch, N items, K heads, D state width; "depth" is the length of a product, padded to an even number.
 #include <immintrin.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +18,7 @@ namespace {
 
 constexpr int kLanes = 16, kVectors = 4, kColumns = kLanes * kVectors, kRows = 4;
 constexpr int kContrasts = 3, kSketch = 1 + kContrasts, kFirst = kContrasts;  // rows of the first look: all but one
-constexpr int64_t kTileItems = 512, kMostHeads = 64;
+constexpr int64_t kTileItems = 256, kMostHeads = 64;
 
 using bf16 = uint16_t;
 
@@ -79,23 +80,17 @@ inline __m512 sums(const __m512 (&x)[kLanes]) {
   return halves(halves(four[0], four[1]), halves(four[2], four[3]));
 }
 
-// e^x to about one unit in the last place of float32; 0 below e^-87, infinity above e^88.
+// e^x to about 2^-20; 0 below e^-87, infinity above e^88.7; NaN stays NaN.
 inline __m512 exponential(__m512 x) {
-  const __m512 top = _mm512_set1_ps(88.3762626647949f);
-  const __mmask16 over = _mm512_cmp_ps_mask(x, top, _CMP_GT_OQ);
-  x = _mm512_max_ps(_mm512_set1_ps(-87.3f), x);  // in this order NaN stays NaN
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 8);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  __m512 y = _mm512_set1_ps(1.9875691500e-4f);
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.3981999507e-3f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(8.3334519073e-3f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(4.1665795894e-2f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.6666665459e-1f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.0000001201e-1f));
-  y = _mm512_fmadd_ps(y, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-  y = _mm512_scalef_ps(y, n);
-  return _mm512_mask_mov_ps(y, over, _mm512_set1_ps(std::numeric_limits<float>::infinity()));
+  const __m512 t = _mm512_mul_ps(_mm512_max_ps(_mm512_set1_ps(-87.3f), x), _mm512_set1_ps(1.44269504088896341f));
+  const __m512 n = _mm512_roundscale_ps(t, 8), r = _mm512_sub_ps(t, n);  // 2^t = 2^n 2^r, |r| <= 1/2
+  __m512 y = _mm512_set1_ps(1.3333558e-3f);
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(9.6181291e-3f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.5504109e-2f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(2.4022651e-1f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(6.9314718e-1f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(y, n);
 }
 
 }  // namespace
@@ -108,50 +103,108 @@ int64_t valuerec_packed_size(int64_t columns, int64_t depth) {
   return (columns + kColumns - 1) / kColumns * kColumns * ((depth + 1) / 2) * 2;
 }
 
-// weight_NB = e^(item · state + bias − offset) in bfloat16, and the sum over items of each state in float64.
-// item: bfloat16 rows [N][2 * pairs]; state: float [B][D]; packed: workspace of valuerec_packed_size(B, D).
-// weight has a row of `stride` >= B, rounded up to a multiple of 64 by the caller.
-void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const bf16* item, int64_t pairs, const float* bias,
-                              const float* state, const float* offset, bf16* packed, bf16* weight, int64_t stride,
-                              double* total) {
+// weight_NB = e^(item · state + bias − offset) in bfloat16, the sum of each state's over items in float64, and
+// by_state_BD = Σ_n weight_NB item_ND of these rounded weights and items.
+// item: float [N][D], rounded to bfloat16 on the way; state: float [B][D]; packed: workspace of
+// valuerec_packed_size(B, D). weight has a row of `stride` >= B, rounded up to a multiple of 64 by the caller.
+void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const float* item, const float* bias, const float* state,
+                              const float* offset, bf16* packed, bf16* weight, int64_t stride, double* total,
+                              float* by_state) {
   pack(packed, B, D, [&](int64_t b, int64_t d) { return state[b * D + d]; });
   const int64_t groups = (B + kColumns - 1) / kColumns, tiles = (N + kTileItems - 1) / kTileItems;
+  const int64_t pairs = (D + 1) / 2, wide = (D + kColumns - 1) / kColumns * kColumns;
   std::vector<float> partial(tiles * groups * kColumns);
-#pragma omp parallel for schedule(static)
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t first = tile * kTileItems, last = std::min(N, first + kTileItems);
-    for (int64_t g = 0; g < groups; ++g) {
-      const bf16* columns = packed + g * pairs * kColumns * 2;
-      __m512 minus[kVectors], sum[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t b = g * kColumns + v * kLanes;
-        // Beyond the batch: minus infinity, so that what is stored there is as good as zero.
-        minus[v] = _mm512_mask_loadu_ps(_mm512_set1_ps(std::numeric_limits<float>::infinity()), lanes_below(B - b),
-                                        offset + b);
-        sum[v] = _mm512_setzero_ps();
-      }
-      for (int64_t n = first; n < last; n += kRows) {
-        const bf16* rows[kRows];
-        __m512 acc[kRows][kVectors];
-        for (int i = 0; i < kRows; ++i) {
-          const int64_t at = std::min(n + i, last - 1);
-          rows[i] = item + at * pairs * 2;
-          for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_sub_ps(_mm512_set1_ps(bias[at]), minus[v]);
+  const auto low = [](__m512 x) {
+    const __m256bh y = _mm512_cvtneps_pbh(x);
+    return reinterpret_cast<const __m256i&>(y);
+  };
+  const auto woven = [](__m256i even, __m256i odd) {  // even and odd in turn
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
+  };
+  std::fill(by_state, by_state + B * D, 0.0f);
+#pragma omp parallel
+  {
+    std::vector<bf16> rows_of(kTileItems * pairs * 2 + kLanes), items_of(kTileItems * wide), weights_of(kTileItems * kColumns);
+    std::vector<float> own(groups * kColumns * wide);
+#pragma omp for schedule(static)
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t first = tile * kTileItems, last = std::min(N, first + kTileItems);
+      const int64_t tile_pairs = (last - first + 1) / 2;
+      for (int64_t p = 0; p < tile_pairs; ++p)  // the tile's items, as rows and woven by pairs of items
+        for (int64_t d = 0; d < wide; d += kLanes) {
+          __m256i half[2];
+          for (int64_t i = 0; i < 2; ++i) {
+            const int64_t n = first + 2 * p + i;
+            half[i] = low(_mm512_maskz_loadu_ps(n < last ? lanes_below(D - d) : 0, item + n * D + d));
+            _mm256_mask_storeu_epi16(rows_of.data() + (2 * p + i) * pairs * 2 + d, lanes_below(2 * pairs - d), half[i]);
+          }
+          _mm512_storeu_si512(items_of.data() + (p * wide + d) * 2, woven(half[0], half[1]));
         }
-        products<kVectors>(acc, rows, columns, pairs);
-        const int real = static_cast<int>(std::min<int64_t>(kRows, last - n));
-        for (int i = 0; i < real; ++i)
-          for (int v = 0; v < kVectors; ++v) {
-            const __m512 y = exponential(acc[i][v]);
-            sum[v] = _mm512_add_ps(sum[v], y);
-            const __m256bh low = _mm512_cvtneps_pbh(y);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(weight + (n + i) * stride + g * kColumns + v * kLanes),
-                                reinterpret_cast<const __m256i&>(low));
+      for (int64_t g = 0; g < groups; ++g) {
+        const bf16* columns = packed + g * pairs * kColumns * 2;
+        __m512 minus[kVectors], sum[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+          const int64_t b = g * kColumns + v * kLanes;
+          // Beyond the batch: minus infinity, so that what is stored there is as good as zero.
+          minus[v] = _mm512_mask_loadu_ps(_mm512_set1_ps(std::numeric_limits<float>::infinity()), lanes_below(B - b),
+                                          offset + b);
+          sum[v] = _mm512_setzero_ps();
+        }
+        for (int64_t n = first; n < last; n += kRows) {
+          const bf16* rows[kRows];
+          __m512 acc[kRows][kVectors];
+          for (int i = 0; i < kRows; ++i) {
+            const int64_t at = std::min(n + i, last - 1);
+            rows[i] = rows_of.data() + (at - first) * pairs * 2;
+            // Beyond the tile, once more the last item, made as good as zero.
+            const __m512 start = _mm512_set1_ps(n + i < last ? bias[at] : -std::numeric_limits<float>::infinity());
+            for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_sub_ps(start, minus[v]);
+          }
+          products<kVectors>(acc, rows, columns, pairs);
+          __m256i y[kRows][kVectors];
+          for (int i = 0; i < kRows; ++i)
+            for (int v = 0; v < kVectors; ++v) {
+              const __m512 exact = exponential(acc[i][v]);
+              sum[v] = _mm512_add_ps(sum[v], exact);
+              y[i][v] = low(exact);
+            }
+          for (int i = 0; i < kRows && n + i < last; ++i)
+            for (int v = 0; v < kVectors; ++v)
+              _mm256_storeu_si256(reinterpret_cast<__m256i*>(weight + (n + i) * stride + g * kColumns + v * kLanes), y[i][v]);
+          for (int i = 0; i < kRows; i += 2)
+            for (int v = 0; v < kVectors; ++v)
+              _mm512_storeu_si512(weights_of.data() + ((n + i - first) / 2 * kColumns + v * kLanes) * 2, woven(y[i][v], y[i + 1][v]));
+        }
+        for (int v = 0; v < kVectors; ++v)
+          _mm512_storeu_ps(partial.data() + (tile * groups + g) * kColumns + v * kLanes, sum[v]);
+        for (int64_t b = 0; b < kColumns; b += kRows)
+          for (int64_t d = 0; d < wide; d += kColumns) {
+            float* const out = own.data() + (g * kColumns + b) * wide + d;
+            __m512 acc[kRows][kVectors];
+            for (int i = 0; i < kRows; ++i)
+              for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_loadu_ps(out + i * wide + v * kLanes);
+            for (int64_t p = 0; p < tile_pairs; ++p) {
+              __m512bh column[kVectors];
+              for (int v = 0; v < kVectors; ++v)
+                column[v] = reinterpret_cast<__m512bh>(
+                    _mm512_loadu_si512(items_of.data() + (p * wide + d + v * kLanes) * 2));
+              for (int i = 0; i < kRows; ++i) {
+                int32_t pair;
+                std::memcpy(&pair, weights_of.data() + (p * kColumns + b + i) * 2, 4);
+                const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+                for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
+              }
+            }
+            for (int i = 0; i < kRows; ++i)
+              for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(out + i * wide + v * kLanes, acc[i][v]);
           }
       }
-      for (int v = 0; v < kVectors; ++v)
-        _mm512_storeu_ps(partial.data() + (tile * groups + g) * kColumns + v * kLanes, sum[v]);
     }
+#pragma omp for schedule(static) ordered  // thread after thread: the same sum each time
+    for (int64_t thread = 0; thread < omp_get_num_threads(); ++thread)
+#pragma omp ordered
+      for (int64_t b = 0; b < B; ++b)
+        for (int64_t d = 0; d < D; ++d) by_state[b * D + d] += own[b * wide + d];
   }
   for (int64_t b = 0; b < B; ++b) {
     total[b] = 0;
@@ -194,6 +247,30 @@ void valuerec_item_gradient(int64_t N, int64_t B, int64_t D, const bf16* weight,
                                reinterpret_cast<__m512bh>(_mm512_loadu_si512(scales + b)));
       bias_gradient[n + i] = _mm512_reduce_add_ps(sum) + (add ? bias_gradient[n + i] : 0.0f);
     }
+  }
+}
+
+// What the mixture makes of each item's contrasts: along float [N][kContrasts] = √K (contrast · mixture) and
+// rest float [N] = √K of what is left of `apart`, the squared distance of the mixture from the mean.
+// contrast: float [N][kContrasts][K].
+void valuerec_slopes(int64_t N, int64_t K, const float* contrast, const float* mixture, float apart, float* along,
+                     float* rest) {
+  const float root = std::sqrt(static_cast<float>(K));
+#pragma omp parallel for schedule(static)
+  for (int64_t n = 0; n < N; ++n) {
+    float left = apart;
+    for (int64_t j = 0; j < kContrasts; ++j) {
+      const float* own = contrast + (n * kContrasts + j) * K;
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t k = 0; k < K; k += kLanes) {
+        const __mmask16 mask = lanes_below(K - k);
+        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, own + k), _mm512_maskz_loadu_ps(mask, mixture + k), sum);
+      }
+      const float slope = _mm512_reduce_add_ps(sum);
+      left -= slope * slope;
+      along[n * kContrasts + j] = root * slope;
+    }
+    rest[n] = root * std::sqrt(std::max(left, 0.0f) + 4e-7f * apart);
   }
 }
 
@@ -376,6 +453,42 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
         best.value = own.value, best.item = own.item;
     }
     value[b] = best.value, item[b] = given_up ? -1 : best.item, scored[b] = best.scored;
+  }
+}
+
+// One step of Adam on the rows of a table that have a gradient; see ops/row_step.py.
+// row: int64 [R], ascending; order: int64 [R], where the gradient of each lies in gradient: float [R][C].
+// table, moment: float [rows][C]; last: int32 [rows], the step at which each row last moved.
+void valuerec_row_step(int64_t R, int64_t C, const int64_t* row, const int64_t* order, const float* gradient,
+                       float* table, float* moment, int32_t* last, int64_t step, float rate, float forget,
+                       float epsilon) {
+  std::vector<int64_t> starts;
+  for (int64_t r = 0; r < R; ++r)
+    if (r == 0 || row[r] != row[r - 1]) starts.push_back(r);
+  starts.push_back(R);
+  const double keep = 1.0 - static_cast<double>(forget);
+  const __m512 share = _mm512_set1_ps(forget), down = _mm512_set1_ps(-rate), least = _mm512_set1_ps(epsilon);
+  const __m512 warm = _mm512_set1_ps(static_cast<float>(1.0 - std::pow(keep, static_cast<double>(step))));
+#pragma omp parallel for schedule(dynamic, 16)
+  for (int64_t g = 0; g < static_cast<int64_t>(starts.size()) - 1; ++g) {
+    const int64_t own = row[starts[g]];
+    const __m512 left =
+        _mm512_set1_ps(static_cast<float>(std::pow(keep, static_cast<double>(step - last[own]))));
+    last[own] = static_cast<int32_t>(step);
+    for (int64_t c = 0; c < C; c += kLanes) {
+      const __mmask16 mask = lanes_below(C - c);
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t r = starts[g]; r < starts[g + 1]; ++r)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, gradient + order[r] * C + c));
+      float* const at = moment + own * C + c;
+      const __m512 second = _mm512_fmadd_ps(_mm512_mul_ps(sum, sum), share,
+                                            _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, at), left));
+      _mm512_mask_storeu_ps(at, mask, second);
+      const __m512 scale = _mm512_add_ps(_mm512_sqrt_ps(_mm512_div_ps(second, warm)), least);
+      float* const weight = table + own * C + c;
+      _mm512_mask_storeu_ps(weight, mask,
+                            _mm512_fmadd_ps(down, _mm512_div_ps(sum, scale), _mm512_maskz_loadu_ps(mask, weight)));
+    }
   }
 }
 
