@@ -23,18 +23,28 @@ def test_cells_take_what_their_like_took(small: Dataset) -> None:
     known = [cell(wall_seconds=100.0), cell(seed=1, wall_seconds=140.0), diverged(seed=2, wall_seconds=1.0)]
     estimate = Estimate(known, small, TWO)
     vpq = Cell(backbone="sasrec", method="vpq", seed=5)
-    assert estimate.seconds(vpq) == (120.0, True)
+    assert estimate.seconds(vpq) == 120.0 and estimate.untried([vpq]) == []
     assert estimate.left([vpq] * 3, [(vpq, 100.0), (vpq, 500.0)]) == "about 3 min left"  # (3 × 120 + 20 + 0) / 2
 
 
-def test_what_was_never_run_is_planned_and_told_as_a_limit(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_never_run_is_tried(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(1, 1, "native", {}, 0, None, step_seconds=0.5)
     monkeypatch.setattr("valuerec.experiments.estimate.plan_run", lambda *a, **k: plan)
     estimate = Estimate([], small, TWO)
     batches = -(-len(small.events_of("train")) // 256)
-    cells = [Cell(backbone="sasrec", method="rem", training={"epochs": 10, "max_steps": limit}) for limit in (None, 3)]
-    assert [estimate.seconds(each) for each in cells[:1]] == [(0.5 * 10 * batches, False)]
-    assert Estimate([], small, TWO).seconds(cells[1]) == (1.5, False)
-    assert estimate.left(cells[:1], []).startswith("at most about ")
+    long, short, other = (
+        Cell(backbone="sasrec", method="rem", seed=seed, training={"epochs": 10, "max_steps": limit})
+        for seed, limit in enumerate((None, 3, None))
+    )
+    baseline = Cell(backbone="untrained", method="sknn")
+    assert estimate.untried([long, short, other, baseline]) == [other]
+    estimate.try_steps([other])
+    around = estimate.seconds(baseline)
+    assert estimate.seconds(long) == pytest.approx(around + 0.5 * 10 * batches)
+    assert estimate.seconds(short) == pytest.approx(around + 0.5 * 3)
+    assert estimate.left([long], []).startswith("at most about ")
+    estimate.learn(cell(method="cql", wall_seconds=7.0, steps=6))  # another kind, which tells when runs stop
+    assert estimate.seconds(long) == pytest.approx(around + 0.5 * 6)
+    assert estimate.left([long], []).startswith("about ")
     estimate.learn(cell(method="rem", wall_seconds=7.0))
-    assert estimate.seconds(cells[0]) == (7.0, True)
+    assert estimate.seconds(long) == 7.0

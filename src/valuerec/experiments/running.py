@@ -150,6 +150,10 @@ class _Work:
 
     def run(self) -> None:
         """Until nothing waits and nothing runs."""
+        if untried := self.estimate.untried(self.waiting):
+            kinds = f"{len(untried)} kinds of cell" if len(untried) > 1 else "one kind of cell"
+            self.console.print(f"Trying some steps of {kinds}, to tell how long they take.", soft_wrap=True)
+            self.estimate.try_steps(untried)
         self.console.print(
             f"{self.book.path.name}: {len(self.waiting)} of {self.total} cells to run, {self.machine.jobs} at a time "
             f"with {self.machine.threads} threads each; {self._left()}.",
