@@ -579,8 +579,11 @@ def methods(*, json: Json = False) -> None:
     with_critic = [entry["options"].items() for entry in known if "critic" in entry["options"]]
     shared = [option for option in with_critic[0] if all(option in options for options in with_critic)]
     for entry in known:
-        own = [f"{name}={value}" for name, value in entry["options"].items() if (name, value) not in shared]
-        options = "\n".join([*own, *(["as all with a critic"] if "critic" in entry["options"] else [])]) or "none"
+        critic = "critic" in entry["options"]
+        own = [
+            f"{name}={value}" for name, value in entry["options"].items() if not critic or (name, value) not in shared
+        ]
+        options = "\n".join([*own, *(["as all with a critic"] if critic else [])]) or "none"
         name = f"{entry['name']}\n(control)" if entry["control"] else entry["name"]
         table.add_row(name, entry["summary"], entry["source"], options, end_section=True)
     _say(table)

@@ -70,7 +70,7 @@ class QEnsemble(RowSparse):
 
     @abstractmethod
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
-        """The one head Σ α_k Q_k as weight_ND and bias_N, with gradient: linear heads mix into a linear head."""
+        """The one head Σ α_k Q_k, α on the simplex, as weight_ND and bias_N with gradient."""
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """The mean head, as `mixed`."""
@@ -127,7 +127,9 @@ class FullHeads(QEnsemble):
         return ops.full_tiles(state_BD, self.weight_NKD, self.bias_NK)
 
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ α_k w_k and Σ α_k b_k."""
+        """Σ α_k w_k and Σ α_k b_k; of one head, the head."""
+        if self.n_heads == 1:
+            return self.weight, self.bias_NK.squeeze(1)
         return torch.einsum("k,nkd->nd", mixture_K, self.weight_NKD), self.bias_NK @ mixture_K
 
     def whole(self) -> tuple[Tensor, Tensor]:

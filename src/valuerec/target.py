@@ -34,7 +34,8 @@ class Search:
 
     def __init__(self, heads: QEnsemble, engine: ops.Engine, tracked: bool = True) -> None:
         self.heads, self.engine = heads, engine
-        self._sketches = tracked and engine == "native" and isinstance(heads, FullHeads) and bool(heads.tables())
+        several = heads.n_heads > 1 and bool(heads.tables())  # one head has no spread to bound, dense rows all change
+        self._sketches = tracked and several and engine == "native" and isinstance(heads, FullHeads)
         self._sketch: ops.Sketch | None = None
         self._changed_N = torch.zeros(heads.n_items if self._sketches else 0, dtype=torch.bool)
 
@@ -69,6 +70,8 @@ class Search:
             and ops.can_prune(penalty, heads.n_heads, state_BD.dtype)
         ):
             return ops.pruned_maximum(state_BD, *heads.whole(), mixture_K, penalty, self._sketched())
+        if penalty is not None and penalty.scale == 0 and self.engine != "plain":
+            return ops.Best(*ops.linear_maximum(state_BD, *heads.mixed(mixture_K)), 0.0, 0)
         if self.engine == "plain":
             value_B, item_B = ops.plain_maximum(state_BD, *heads.whole(), mixture_K, score)
         else:

@@ -16,7 +16,7 @@ from valuerec.target import AnyTarget
 
 @dataclass(frozen=True, kw_only=True)
 class ReturnWeighted(Method):
-    """Cross-entropy weighted by the discounted return that was logged (control).
+    """Cross-entropy weighted by the discounted return that was logged.
 
     Args:
         discount: γ of the return.
@@ -27,7 +27,7 @@ class ReturnWeighted(Method):
     floor: float | None = 0.0
 
     name = "return-weighted"
-    source = "issue 4's control"
+    source = "no paper of its own"
     control = True
 
     def __post_init__(self) -> None:

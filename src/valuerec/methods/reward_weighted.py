@@ -16,7 +16,7 @@ from valuerec.target import AnyTarget
 
 @dataclass(frozen=True, kw_only=True)
 class RewardWeighted(Method):
-    """Cross-entropy weighted by the reward (control).
+    """Cross-entropy weighted by the reward.
 
     Args:
         floor: the least weight of a row; None for any.
@@ -25,7 +25,7 @@ class RewardWeighted(Method):
     floor: float | None = 0.0
 
     name = "reward-weighted"
-    source = "issue 4's control"
+    source = "no paper of its own"
     control = True
 
     def __post_init__(self) -> None:

@@ -19,10 +19,10 @@ from valuerec.target import View
 
 @dataclass(frozen=True, kw_only=True)
 class SARSA(MixtureMethod):
-    """Cross-entropy weighted by the value of going on as people did (control)."""
+    """Cross-entropy weighted by the value of going on as people did."""
 
     name = "sarsa"
-    source = "issue 4's control; Rummery & Niranjan, On-Line Q-Learning Using Connectionist Systems, 1994"
+    source = "Rummery & Niranjan, On-Line Q-Learning Using Connectionist Systems, 1994"
     control = True
 
     def next_value(self, view: View, batch: Batch, live_R: Tensor, mixture_K: Tensor) -> ops.Best:

@@ -17,10 +17,10 @@ from valuerec.methods.vpq import VPQ
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled(VPQ):
-    """VPQ with the values that weigh the cross-entropy shuffled within the batch (control)."""
+    """VPQ with the values that weigh the cross-entropy shuffled within the batch."""
 
     name = "shuffled"
-    source = "issue 4's control"
+    source = "no paper of its own"
     control = True
 
     def importance(self, value_B: Tensor, q_BK: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 `μ = Σ_k α_k Q_k` is the random mixture of the heads, `σ` their population standard deviation, and `score` the
 method's own formula (VPQ: equation 2). Ties go to the lowest item.
 
-Three ways, which agree: `plain_maximum` is the reference, `tiled_maximum` works in tiles that stay in the cache, on any
-device and for any formula, and `pruned_maximum` scores with all heads only what a sketch of them can't rule out.
+Ways that agree: `plain_maximum` is the reference, `tiled_maximum` works in tiles that stay in the cache, on any device
+and for any formula, and `pruned_maximum` scores with all heads only what a sketch of them can't rule out. Where the
+formula is the mixture itself (λ = 0), `linear_maximum` needs no heads but their mixture.
 """
 
 from __future__ import annotations
@@ -132,6 +133,38 @@ def tiled_maximum(tiles: Tiles, mixture_K: Tensor, score: Score, tile: int | Non
         mixture_TB, mean_TB = torch.matmul(average_2K, q_TKB).unbind(1)
         spread_TB = q_TKB.sub_(mean_TB.unsqueeze(1)).square_().sum(1).div_(n_heads).sqrt_()
         value_B, place_B = score(mixture_TB, spread_TB).max(dim=0)
+        better_B = value_B > best_B
+        best_B = torch.where(better_B, value_B, best_B)
+        item_B = torch.where(better_B, place_B + start, item_B)
+    return best_B, item_B
+
+
+def linear_maximum(
+    state_BD: Tensor, weight_ND: Tensor, bias_N: Tensor, tile: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The best value of one linear head, in tiles: the maximum of a mixture whose spread does not matter.
+
+    Linear heads mix into a linear head, Σ_k α_k (w_k·h) = (Σ_k α_k w_k)·h, up to rounding: one product instead of K.
+
+    Args:
+        state_BD: states.
+        weight_ND: the head's weights.
+        bias_N: its biases.
+        tile: T, items a tile; by default so many that T×B is about half a million on a CPU.
+
+    Returns:
+        value_B and item_B (int64).
+    """
+    batch, n_items = len(state_BD), len(weight_ND)
+    tile = tile or max(1, _TILE_NUMBERS.get(state_BD.device.type, 1 << 20) // (2 * batch))
+    workspace = state_BD.new_empty(min(tile, n_items) * batch)
+    best_B = state_BD.new_full((batch,), -torch.inf)
+    item_B = torch.zeros(batch, dtype=torch.int64, device=state_BD.device)
+    for start in range(0, n_items, tile):
+        stop = min(start + tile, n_items)
+        value_BT = workspace[: batch * (stop - start)].view(batch, stop - start)
+        torch.addmm(bias_N[start:stop], state_BD, weight_ND[start:stop].t(), out=value_BT)
+        value_B, place_B = value_BT.max(dim=1)
         better_B = value_B > best_B
         best_B = torch.where(better_B, value_B, best_B)
         item_B = torch.where(better_B, place_B + start, item_B)
