@@ -58,6 +58,7 @@ def in_process(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(reproducing, "run_cells", run)
 
 
+@pytest.mark.slow
 def test_a_table_that_is_killed_and_interrupted_is_the_same_table(small: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "out"
     limits = "--seeds 1 --max-steps 6 --no-tuning --jobs 1 --device cpu"
@@ -151,6 +152,22 @@ def test_tuning_comes_first_and_decides(small: Dataset, tmp_path: Path, monkeypa
     assert {cell["seed"] for cell in tried} == {SEED} and [cell["seed"] for cell in table] == [0, 1]
     best = max(tried, key=lambda cell: cell["score"])
     assert {cell["options"]["method"]["penalty"] for cell in table} == {best["options"]["method"]["penalty"]}
+
+
+def test_a_table_needs_nothing_to_draw_with_and_a_figure_does(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise UsageError("Figures and reports need jinja2.")
+
+    in_process(tmp_path, small, monkeypatch)
+    monkeypatch.setattr(reproducing, "require_report", missing)
+    options = TINY | {"quiet": False}
+    vr.reproduce("table1", data=small, out=tmp_path / "out", seeds=1, rows=["sasrec-supervised"], **options)
+    assert len(cells_of(tmp_path / "out")) == 1 and not (tmp_path / "out" / "report.html").exists()
+    assert capsys.readouterr().err == "No report was written. Figures and reports need jinja2.\n"
+    with pytest.raises(UsageError, match="need jinja2"):
+        vr.reproduce("figure2", data=small, out=tmp_path / "out", seeds=1, **TINY)
 
 
 def test_figures_take_over_the_tables_runs(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
