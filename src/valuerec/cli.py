@@ -540,7 +540,8 @@ def reproduce(
         return
     for sheet in sheets:
         _say(terminal(sheet))
-    _say(f"Written to {out}; read {out / 'report.html'}.")
+    report = out / "report.html"
+    _say(f"Written to {out}{f'; read {report}' if report.is_file() else ''}.")
 
 
 @app.command(help_epilogue="Example: valuerec info runs/vpq --json")

@@ -58,8 +58,7 @@ def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
     with styled():
         figure = new_figure(_PHONE, 3.2)
         axes = figure.subplots()
-        for method in dict.fromkeys(cell["method"] for cell in cells):
-            colour, dash = _LOOKS.get(method, ("blue", "-"))
+        for method, (colour, dash) in _LOOKS.items():
             own = [cell for cell in cells if cell["method"] == method and cell["curve"]]
             for place, cell in enumerate(own):
                 steps, scores = zip(*cell["curve"], strict=True)

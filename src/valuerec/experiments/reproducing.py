@@ -25,7 +25,8 @@ from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import trials, tuned
 from valuerec.folders import check_whole, explained_io
-from valuerec.training.config import PROTOCOLS
+from valuerec.printing import PlainConsole
+from valuerec.training.config import PROTOCOLS, TrainConfig
 
 EXPERIMENTS: Final = ("table1", "figure1", "figure2", "figure3")
 
@@ -84,13 +85,14 @@ def reproduce(
 
     Raises:
         UsageError: for an unknown experiment, row or backbone, a folder with cells of another dataset or of other
-            options, or where the extra `report` is not installed.
+            options, or where a figure is asked for and the extra `report` is not installed.
         ValuerecError: where the dataset has no purchases, or cells failed.
         KeyboardInterrupt: when interrupted, with what to do then.
     """
     if what not in EXPERIMENTS:
         raise UsageError(f"There is no experiment named {what!r}; choose one of: {', '.join(EXPERIMENTS)}.")
-    require_report()
+    if what != "table1":  # whose cells may be made where nothing can be drawn
+        require_report()
     folder = Path(out)
     if what == "figure1":
         figure1(folder)
@@ -109,7 +111,8 @@ def reproduce(
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
     _check_purchases(dataset)
-    training = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
+    training: dict[str, Any] = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
+    TrainConfig(**training, device=device)  # refuses what is wrong before anything is written
     results = Results.of(folder, dataset)
     setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)
     try:
@@ -120,7 +123,7 @@ def reproduce(
         else:
             _figure3(setting, shown)
     finally:
-        write_report(results)
+        _report(results, quiet)
     return folder
 
 
@@ -145,6 +148,16 @@ def _figure2(setting: _Setting, backbone: str) -> None:
 def _figure3(setting: _Setting, backbone: str) -> None:
     _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training))
     _draw(setting.results, "figure3", backbone, figure3.draw)
+
+
+def _report(results: Results, quiet: bool) -> None:
+    """Write the report, or say what it takes."""
+    try:
+        require_report()
+    except UsageError as missing:
+        PlainConsole(stderr=True, quiet=quiet).print(f"No report was written. {missing}", soft_wrap=True)
+    else:
+        write_report(results)
 
 
 def _choices(setting: _Setting, methods: Sequence[str]) -> Book | None:

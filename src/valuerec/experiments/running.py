@@ -138,11 +138,6 @@ class _Work:
         self.running: list[_Running] = []
         self.failures: list[tuple[Cell, str]] = []
         self.folder, self.lock = _work_folder(book.path.parent)
-        console.print(
-            f"{book.path.name}: {len(waiting)} of {total} cells to run, {machine.jobs} at a time with "
-            f"{machine.threads} threads each; {self._left()}.",
-            soft_wrap=True,
-        )
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -155,6 +150,15 @@ class _Work:
 
     def run(self) -> None:
         """Until nothing waits and nothing runs."""
+        if untried := self.estimate.untried(self.waiting):
+            kinds = f"{len(untried)} kinds of cell" if len(untried) > 1 else "one kind of cell"
+            self.console.print(f"Trying some steps of {kinds}, to tell how long they take.", soft_wrap=True)
+            self.estimate.try_steps(untried)
+        self.console.print(
+            f"{self.book.path.name}: {len(self.waiting)} of {self.total} cells to run, {self.machine.jobs} at a time "
+            f"with {self.machine.threads} threads each; {self._left()}.",
+            soft_wrap=True,
+        )
         while self.waiting or self.running:
             while self.waiting and len(self.running) < self.machine.jobs:
                 self._start(self.waiting.popleft())

@@ -43,7 +43,7 @@ def markdown(sheet: Sheet) -> list[str]:
 def terminal(sheet: Sheet) -> Any:
     """The table for a console, means alone and without Total, so that 80 columns hold it."""
     kept = [place for place, head in enumerate(sheet.head) if head != "Total"]
-    heads = (sheet.head[place].replace(" ", "\n") for place in kept)
+    heads = [sheet.head[place].replace(" ", "\n") if place else sheet.head[0] for place in kept]
     table = whole_table(*heads, title=f"{sheet.title} (means)", numbers=True)
     for group in sheet.groups:
         for row in group:

@@ -107,7 +107,7 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
             best |= {(place, number, column + 1) for number, mean in enumerate(means) if mean == max(means) > 0}
     return Sheet(
         title=title,
-        head=("row", *HEADS, "Total", "gain", "seeds"),
+        head=("row", *HEADS, "Total", "gain %", "seeds"),
         groups=[[_shown(line) for line in group] for group in groups.values()],
         best=frozenset(best),
     )
@@ -116,7 +116,7 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
 def _shown(line: Line) -> list[str]:
     seeds = "–" if line.untrained else str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
     columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
-    gain = "–" if line.gain is None else f"{line.gain:+.2f} %"
+    gain = "–" if line.gain is None else f"{line.gain:+.2f}"
     return [line.row.name, *columns, spread(line.totals), gain, seeds]
 
 

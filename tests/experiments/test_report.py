@@ -1,0 +1,130 @@
+"""The page and RESULTS.md's sections, made of cells that nobody trained."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from experiments.made_up import cell, diverged, write_results
+from valuerec.errors import UsageError
+from valuerec.experiments import figure2
+from valuerec.experiments.contents import outcome, sections_of
+from valuerec.experiments.figure1 import figure1
+from valuerec.experiments.plotting import save
+from valuerec.experiments.report import require_report, write_report
+from valuerec.experiments.results import Results
+from valuerec.experiments.tuning import SEED, grids
+
+
+class Page(HTMLParser):
+    """What a page asks for and shows."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.addresses += [given[name] or "" for name in ("src", "href", "srcset", "action") if name in given]
+        if tag == "img":
+            self.images.append(given)
+        if given.get("id"):
+            self.ids.append(given["id"] or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("results") / "made-up"
+    table = [cell(backbone, method, seed) for backbone in ("caser", "sasrec") for method in ("supervised", "vpq")
+             for seed in range(2)]  # fmt: skip
+    table += [diverged(backbone="caser", method="uwac"), cell("sasrec", "sarsa"), cell("untrained", "sknn", curve=[])]
+    table += [cell(method="vpq", protocol="released")]
+    figure = [cell(variant=way, seed=seed) for way in figure2.WAYS for seed in range(2)]
+    tuning = [
+        cell(method="vpq", seed=SEED, variant=f"penalty={value}", score=0.1 * place)
+        for place, value in enumerate(grids()["vpq"].values)
+    ]
+    made = write_results(folder, table1=table, figure2=figure, tuning=tuning)
+    save(figure2.draw(figure), folder / "figure2")
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(results: Results) -> Page:
+    return Page(write_report(results))
+
+
+def test_the_page_asks_nothing_of_anybody(page: Page) -> None:
+    assert all(re.match(r"(data:image/png;base64,|#part-\d+$)", address) for address in page.addresses)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert not re.search(r"url\(|@import|https?:", page.source)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} == set(page.ids)
+
+
+def test_every_image_says_what_it_is(page: Page) -> None:
+    assert len(page.images) >= 1 + 4 + 6  # the figure, curves a backbone with the controls' and released, histograms
+    assert all(image["alt"] for image in page.images)
+
+
+def test_the_page_shows_what_there_is(page: Page) -> None:
+    for shown in (
+        "caser-vpq", "sasrec-sarsa", "0 (1 diverged)", "Training diverged before step 50", "Test, protocol released",
+        "Learning curves", "Values, spreads and weights", "learning_rate", "0.005", "penalty 20.0", "Q-critic", "sknn",
+    ):  # fmt: skip
+        assert shown in page.text, shown
+    assert "nan" not in page.text.lower() and "None" not in page.text
+
+
+def test_the_page_suits_phones_and_the_dark(page: Page) -> None:
+    assert 'name="viewport"' in page.source and "prefers-color-scheme: dark" in page.source
+    assert page.tags.count("table") == page.source.count('class="wide')  # each scrolls within itself
+
+
+def test_names_are_text_not_markup(tmp_path: Path) -> None:
+    results = write_results(tmp_path, table1=[cell(commit="<script>alert(1)</script>")])
+    assert "<script>" not in write_report(results).read_text()
+
+
+def test_the_chosen_hyper_parameter_is_told(results: Results) -> None:
+    (section,) = (section for section in sections_of(results) if section.title == "Hyper-parameters")
+    ((row,),) = section.sheets[0].groups
+    assert row[:2] == ["vpq", "penalty"] and row[-1] == str(grids()["vpq"].values[-1])
+
+
+def test_published_numbers_are_shown_for_the_published_dataset_alone(tmp_path: Path, results: Results) -> None:
+    assert not any(section.title == "Published numbers" for section in sections_of(results))
+    published = write_results(tmp_path, table1=[cell()])
+    assert published.dataset is not None
+    published.dataset["counts"] = {"sessions": 200_000, "items": 26_702, "clicks": 1_110_965, "purchases": 43_946}
+    assert any(section.title == "Published numbers" for section in sections_of(published))
+
+
+def test_a_page_of_figure_1_alone(tmp_path: Path) -> None:
+    figure1(tmp_path)
+    page = Page(write_report(Results(tmp_path)))
+    assert len(page.images) == 1 and "Figure 1" in page.text
+    sheets, content = outcome(Results(tmp_path), "figure1")
+    assert sheets == [] and content["predictions"]
+
+
+def test_without_the_extra_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(name: str) -> None:
+        if name == "jinja2":
+            raise ImportError(name=name)
+
+    monkeypatch.setattr("importlib.import_module", without)
+    with pytest.raises(UsageError, match=r"need jinja2; install it with: pip install 'valuerec\[report\]'\."):
+        require_report()

@@ -1,0 +1,242 @@
+"""The experiments end to end on a small log: cells in processes, killed and gone on with, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import valuerec as vr
+from valuerec.dataset import CLICK, PURCHASE, Dataset
+from valuerec.errors import UsageError, ValuerecError
+from valuerec.evaluation import metrics_of
+from valuerec.experiments import reproducing
+from valuerec.experiments.cell import Cell, Figures
+from valuerec.experiments.comparing import pq
+from valuerec.experiments.making import make_cell
+from valuerec.experiments.results import Results
+from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
+from valuerec.experiments.tuning import SEED, grids
+from worlds import random_sessions, write_dataset
+
+TINY: dict[str, Any] = {"tuning": False, "max_steps": 6, "quiet": True}
+TRAINING = {"epochs": 20, "patience": 3, "max_steps": 6}
+ONE = Machine(jobs=1, device="cpu", threads=1)
+
+
+def timeless(cell: Figures) -> Figures:
+    """What a cell holds whenever and wherever it was made."""
+    return {name: value for name, value in cell.items() if name not in ("seconds", "wall_seconds", "commit")}
+
+
+def cells_of(folder: Path, name: str = "table1") -> dict[str, Figures]:
+    path = folder / f"{name}.json"
+    return {cell["method"]: timeless(cell) for cell in json.loads(path.read_text())} if path.is_file() else {}
+
+
+def in_process(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make cells in this process, which is faster than a process for each."""
+
+    def run(cells: list[Cell], book: Any, dataset: Dataset, *rest: Any) -> None:
+        for cell in missing_cells(cells, book, dataset):
+            work = folder / "work" / cell.slug
+            work.mkdir(parents=True)
+            book.add(make_cell(cell, dataset.path, work, "cpu") | {"wall_seconds": 1.0})
+            ranks = Results(book.path.parent).ranks(cell.slug)
+            ranks.parent.mkdir(exist_ok=True)
+            (work / "ranks.parquet").replace(ranks)
+
+    monkeypatch.setattr(reproducing, "run_cells", run)
+
+
+@pytest.mark.slow
+def test_a_table_that_is_killed_and_interrupted_is_the_same_table(small: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    limits = "--seeds 1 --max-steps 6 --no-tuning --jobs 1 --device cpu"
+    line = f"reproduce table1 --data {small.path} --out {out} --rows sasrec-supervised,sasrec-vpq {limits}"
+    command = [sys.executable, "-m", "valuerec.cli", *line.split(" ")]
+
+    def started(until: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while until not in (line := process.stderr.readline()):
+            assert line, f"it ended before it said {until!r}"
+        return process
+
+    killed = started("sasrec-supervised (seed 0): validation")
+    killed.kill()
+    killed.communicate()
+    assert list(cells_of(out)) == ["supervised"]
+
+    interrupted = started("1 of 2 cells to run")
+    interrupted.send_signal(signal.SIGINT)
+    _, told = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130 and "1 of 2 cells are in" in told and "same command" in told
+    assert "Traceback" not in told and list(cells_of(out)) == ["supervised"]
+    assert not list(out.glob(".cells-*"))  # the killed run's work is gone too
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "sasrec-vpq" in done.stdout and "1 of 2 cells to run" in done.stderr
+    assert (out / "report.html").is_file() and not list(out.glob(".cells-*"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(machine(1, "cpu").threads)  # with which the last digits go
+    for method, found in cells_of(out).items():
+        work = tmp_path / method
+        work.mkdir()
+        direct = make_cell(Cell(backbone="sasrec", method=method, training=TRAINING), small.path, work, "cpu")
+        assert found == timeless(direct)
+    torch.set_num_threads(threads)
+
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120)
+    assert [cell["method"] for cell in json.loads(again.stdout)] == ["supervised", "vpq"] and again.stderr == ""
+
+
+def test_a_cell_holds_its_figures_and_its_ranks_give_them_again(small: Dataset, tmp_path: Path) -> None:
+    cell = Cell(backbone="sasrec", method="vpq", seed=1, training=TRAINING)
+    figures = make_cell(cell, small.path, tmp_path, "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["ranks.parquet"]  # the run is dropped
+    ranks = pq.read_table(tmp_path / "ranks.parquet")
+    assert metrics_of(ranks["rank"].to_numpy(), ranks["event"].to_numpy()) == figures["test"]
+    events = small.events_of("test")
+    assert ranks["session"].to_pylist() == small.session_of(np.arange(events.start, events.stop)).tolist()
+    assert figures["options"] == cell.options(small) and figures["dataset"] == small.fingerprint
+    assert figures["steps"] == 6 and [figures["best_step"], round(figures["score"], 6)] in figures["curve"]
+    assert set(figures["histograms"]) == {"value", "spread", "weight"} and 0 <= figures["outside"] <= 1
+    json.dumps(figures, allow_nan=False)
+
+
+@pytest.mark.parametrize("method", ["popularity", "sknn"])
+def test_a_baseline_is_a_cell_without_training(small: Dataset, tmp_path: Path, method: str) -> None:
+    figures = make_cell(Cell(backbone="untrained", method=method), small.path, tmp_path)
+    ranks = pq.read_table(tmp_path / "ranks.parquet")
+    assert metrics_of(ranks["rank"].to_numpy(), ranks["event"].to_numpy()) == figures["test"]
+    assert figures["steps"] is None and figures["score"] > 0 and not figures["diverged"]
+
+
+def test_a_cell_that_diverges_is_one_all_the_same(small: Dataset, tmp_path: Path) -> None:
+    cell = Cell(backbone="sasrec", method="vpq", training={"learning_rate": 1e30, "epochs": 30})
+    figures = make_cell(cell, small.path, tmp_path, "cpu")
+    assert figures["diverged"] and "diverged before step" in figures["trouble"]
+    assert figures["test"] is None and figures["score"] is None and not list(tmp_path.iterdir())
+    json.dumps(figures, allow_nan=False)
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(small: Dataset, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small.path, data)
+    (data / "sessions.parquet").unlink()  # which neighbours need and popularity does not
+    dataset = Dataset(data)
+    book = Results.of(tmp_path / "out", dataset).book("table1")
+    cells = [Cell(backbone="untrained", method=method) for method in ("sknn", "popularity")]
+    with pytest.raises(ValuerecError, match=r"1 of 2 cells failed, sknn \(seed 0\) first: .*sessions.* again\."):
+        run_cells(cells, book, dataset, ONE, quiet=True)
+    assert [cell.method for cell in missing_cells(cells, book, dataset)] == ["sknn"]
+    assert (tmp_path / "out" / "ranks" / f"{cells[1].slug}.parquet").is_file()
+
+
+def test_tuning_comes_first_and_decides(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    vr.reproduce("table1", data=small, out=tmp_path / "out", seeds=2, rows=["sasrec-vpq"], **(TINY | {"tuning": True}))
+    results = Results(tmp_path / "out")
+    tried, table = results.cells("tuning"), results.cells("table1")
+    assert [cell["options"]["method"]["penalty"] for cell in tried] == grids()["vpq"].values
+    assert {cell["seed"] for cell in tried} == {SEED} and [cell["seed"] for cell in table] == [0, 1]
+    best = max(tried, key=lambda cell: cell["score"])
+    assert {cell["options"]["method"]["penalty"] for cell in table} == {best["options"]["method"]["penalty"]}
+
+
+def test_a_table_needs_nothing_to_draw_with_and_a_figure_does(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise UsageError("Figures and reports need jinja2.")
+
+    in_process(tmp_path, small, monkeypatch)
+    monkeypatch.setattr(reproducing, "require_report", missing)
+    options = TINY | {"quiet": False}
+    vr.reproduce("table1", data=small, out=tmp_path / "out", seeds=1, rows=["sasrec-supervised"], **options)
+    assert len(cells_of(tmp_path / "out")) == 1 and not (tmp_path / "out" / "report.html").exists()
+    assert capsys.readouterr().err == "No report was written. Figures and reports need jinja2.\n"
+    with pytest.raises(UsageError, match="need jinja2"):
+        vr.reproduce("figure2", data=small, out=tmp_path / "out", seeds=1, **TINY)
+
+
+def test_figures_take_over_the_tables_runs(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    out = tmp_path / "out"
+    vr.reproduce("table1", data=small, out=out, seeds=1, rows=["sasrec-vpq"], **TINY)
+    vr.reproduce("figure2", data=small, out=out, seeds=1, **TINY)
+    vr.reproduce("figure3", data=small, out=out, seeds=1, backbone="sasrec", **TINY)
+    made = sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert len(made) == 1 + 3 + 9  # Q-critic is the table's run, and so is λ = 20
+    figure2, figure3 = Results(out).cells("figure2"), Results(out).cells("figure3")
+    (table,) = Results(out).cells("table1")
+    assert {cell["variant"]: cell for cell in figure2}["Q-critic"] == table | {"variant": "Q-critic"}
+    assert {cell["variant"]: cell for cell in figure3}["penalty=20"]["test"] == table["test"]
+    for name in ("figure2", "figure3"):
+        assert (out / f"{name}.png").is_file() and (out / f"{name}.pdf").is_file()
+    assert (out / "report.html").read_text().count("data:image/png") >= 2
+
+
+def test_another_dataset_or_other_options_are_refused(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    out, rows = tmp_path / "out", ["sasrec-supervised"]
+    vr.reproduce("table1", data=small, out=out, seeds=1, rows=rows, **TINY)
+    before = (out / "table1.json").read_text()
+    draw = np.random.default_rng(1)
+    sessions = {split: random_sessions(draw, 20, 9) for split in ("train", "validation", "test")}
+    other = write_dataset(tmp_path / "other", sessions, 9)
+    with pytest.raises(UsageError, match=r"out holds results of another dataset than .*other; name another"):
+        vr.reproduce("table1", data=other, out=out, seeds=1, rows=rows, **TINY)
+    with pytest.raises(UsageError, match=r"sasrec-supervised \(seed 0\) with max_steps = 6, and now it is 7;"):
+        vr.reproduce("table1", data=small, out=out, seeds=1, rows=rows, **(TINY | {"max_steps": 7}))
+    assert (out / "table1.json").read_text() == before
+
+
+def test_a_dataset_without_purchases_is_refused(small: Dataset, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    sessions = {split: random_sessions(draw, 20, 9) for split in ("train", "validation", "test")}
+    sessions["test"] = [[(item, "c") for item, _ in session] for session in sessions["test"]]
+    dataset = write_dataset(tmp_path / "clicks", sessions, 9)
+    assert {CLICK} == set(dataset.event_E[dataset.events_of("test").start :]) and PURCHASE in dataset.event_E
+    with pytest.raises(ValuerecError, match=r"clicks has no purchases in its test split, .*order=purchase"):
+        vr.reproduce("table1", data=dataset, out=tmp_path / "out", **TINY)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"what": "table2"}, "no experiment named 'table2'; choose one of: table1, figure1, figure2, figure3"),
+        ({"rows": ["sasrec-vqp"]}, "nearest is sasrec-vpq"),
+        ({"backbone": "sasrek", "what": "figure2"}, "no backbone named 'sasrek'"),
+        ({"protocol": "theirs"}, "no protocol named 'theirs'; choose one of: ours, released"),
+        ({"seeds": 0}, "--seeds is 0; it must be at least 1"),
+        ({"jobs": -2}, "--jobs is -2; it must be at least 1"),
+        ({"data": None}, "needs a dataset; name one with --data"),
+        ({"data": "nowhere"}, "nowhere is no valuerec dataset"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(small: Dataset, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    options = {"what": "table1", "data": small, "out": tmp_path / "out", **TINY} | change
+    with pytest.raises(UsageError, match=says):
+        vr.reproduce(options.pop("what"), **options)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_as_many_jobs_as_cores_each_with_one_thread() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert machine(None, "cpu") == Machine(cores, "cpu", 1)
+    assert machine(1, "cpu") == Machine(1, "cpu", cores)
