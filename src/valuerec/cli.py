@@ -523,7 +523,7 @@ def reproduce(
         out=out,
         data=data,
         seeds=seeds,
-        rows=None if rows is None else rows.split(","),
+        rows=None if rows is None else [part.strip() for part in rows.split(",")],
         protocol=protocol,
         controls=controls,
         backbone=backbone,

@@ -20,9 +20,10 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.methods import METHODS, Method
 from valuerec.model import Model
 from valuerec.training import TrainConfig, checkpoint
+from valuerec.training.learners import fresh_network
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run
-from valuerec.training.trainer import Trainer, fresh_network
+from valuerec.training.trainer import Trainer
 from worlds import write_dataset
 
 SMALL: dict[str, Any] = {"batch_size": 64, "quiet": True, "backbone": vr.SASRec(width=8), "learning_rate": 0.01}
@@ -65,7 +66,7 @@ def test_any_backbone_learns_with_any_method_and_comes_back_from_its_folder(
         validate_every=50, log_every=5,
     )  # fmt: skip
     device = torch.device("cpu")
-    network = fresh_network(config, small, device)
+    network = fresh_network(config, small.n_items, device)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     run = Run.create(tmp_path / "run", config, small, device)
     assert Trainer(config, small, network, run, Reporter(quiet=True)).fit() == "finished"
