@@ -36,12 +36,24 @@ def test_the_transitions_of_a_small_log_by_hand(by_hand: Dataset) -> None:
     assert rows.done_B.tolist() == [False, False, False, True, True, True, True]
 
 
+def test_what_came_next_and_what_it_all_came_to_by_hand(by_hand: Dataset) -> None:
+    rows = by_hand.transitions(np.arange(7), window=3, discount=0.5)
+    assert rows.next_action_B.tolist() == [2, 3, 4, 4, 5, 6, 7]  # on a session's last event its own item
+    np.testing.assert_allclose(
+        rows.return_B,
+        [0.2 + 0.5 * 1.0 + 0.25 * 0.2 + 0.125 * 0.2, 1.0 + 0.1 + 0.05, 0.3, 0.2, 0.2, 1.0, 0.2],
+        rtol=1e-6,
+    )
+    assert len(by_hand.transitions(np.arange(7), window=3).return_B) == 0
+
+
 def test_splits_are_ranges_of_whole_sessions(by_hand: Dataset) -> None:
     assert [by_hand.events_of(split) for split in ("train", "validation", "test")] == [
         range(5),
         range(5, 6),
         range(6, 7),
     ]
+    assert by_hand.events_of("held-out") == range(5, 7)
 
 
 def test_the_session_of_any_event(by_hand: Dataset) -> None:
@@ -56,13 +68,20 @@ def test_the_session_of_any_event(by_hand: Dataset) -> None:
         max_size=6,
     ),
     window=st.integers(1, 6),
+    discount=st.sampled_from([0.0, 0.5, 0.999]),
+    rewards=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
     data=st.data(),
 )
 def test_index_arithmetic_equals_slicing_lists(
-    tmp_path_factory: pytest.TempPathFactory, sessions: list[list[tuple[int, str]]], window: int, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory,
+    sessions: list[list[tuple[int, str]]],
+    window: int,
+    discount: float,
+    rewards: tuple[float, float],
+    data: st.DataObject,
 ) -> None:
     dataset = write_dataset(tmp_path_factory.mktemp("h") / "data", {"train": sessions}, N)
-    expected = []
+    expected, returns = [], []
     for session in sessions:
         items = [item for item, _ in session]
         for place in range(len(items)):
@@ -70,11 +89,19 @@ def test_index_arithmetic_equals_slicing_lists(
             pad = [N] * window
             expected.append((
                 (state + pad)[:window], max(1, len(state)), items[place], (following + pad)[:window], len(following),
-                place == len(items) - 1,
+                place == len(items) - 1, items[min(place + 1, len(items) - 1)],
             ))  # fmt: skip
+            total = 0.0
+            for _, kind in reversed(session[place:]):
+                total = rewards[kind == "p"] + discount * total
+            returns.append(total)
     number_B = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1), min_size=1, max_size=9)))
-    rows = dataset.transitions(number_B, window)
-    columns = (rows.state_BL, rows.length_B, rows.action_B, rows.next_state_BL, rows.next_length_B, rows.done_B)
+    rows = dataset.transitions(number_B, window, Rewards(*rewards), discount)
+    columns = (
+        rows.state_BL, rows.length_B, rows.action_B, rows.next_state_BL, rows.next_length_B, rows.done_B,
+        rows.next_action_B,
+    )  # fmt: skip
+    np.testing.assert_allclose(rows.return_B, np.array(returns)[number_B], rtol=1e-6, atol=1e-6)
     for place, number in enumerate(number_B):
         assert tuple(column[place].tolist() for column in columns) == expected[number]
 
@@ -93,6 +120,14 @@ def test_rewards_are_the_users(by_hand: Dataset) -> None:
     assert rows.reward_B.tolist() == [0.5, 3.0]
     with pytest.raises(UsageError, match="reward of a click"):
         Rewards(click=float("nan"))
+
+
+@pytest.mark.parametrize("given", [Rewards(), Rewards(click=-0.5, purchase=1.0), Rewards(click=1.0, purchase=-2.0)])
+def test_shifted_rewards_begin_at_zero_and_keep_their_distance(given: Rewards) -> None:
+    shifted = given.shifted()
+    assert shifted.least == 0.0
+    assert shifted.purchase - shifted.click == pytest.approx(given.purchase - given.click)
+    assert (given.least, given.most) == (min(given.click, given.purchase), max(given.click, given.purchase))
 
 
 def broken(dataset: Dataset, how: str) -> None:

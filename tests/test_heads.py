@@ -73,3 +73,26 @@ def test_the_gradients_of_item_tables_are_sparse(kind: type[FullHeads | Factored
     for table in heads.tables():
         assert table.grad is not None and table.grad.is_sparse
         assert set(table.grad.coalesce().indices()[0].tolist()) == {1, 3, 4, 8}
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+@pytest.mark.parametrize("kind", [FullHeads, FactoredHeads])
+def test_linear_heads_mix_into_a_linear_head(kind: type[FullHeads | FactoredHeads], n_heads: int) -> None:
+    heads, state_BD = kind(7, 4, n_heads), torch.randn(5, 4)
+    with torch.no_grad():
+        list(heads.tables())[1].normal_()
+    q_BNK = heads.of_each(state_BD, torch.arange(7).expand(5, 7))
+    mixture_K = torch.tensor([0.2, 0.3, 0.5])[:n_heads] if n_heads > 1 else torch.ones(1)
+    weight_ND, bias_N = heads.mixed(mixture_K)
+    torch.testing.assert_close(state_BD @ weight_ND.t() + bias_N, q_BNK @ mixture_K)
+    weight_ND, bias_N = heads.mean()
+    torch.testing.assert_close(state_BD @ weight_ND.t() + bias_N, q_BNK.mean(dim=2))
+
+
+@pytest.mark.parametrize("kind", [FullHeads, FactoredHeads])
+def test_heads_that_a_loss_reaches_everywhere_have_dense_gradients_and_no_tables(
+    kind: type[FullHeads | FactoredHeads],
+) -> None:
+    heads = kind(9, 4, 3, sparse=False)
+    heads.of(torch.randn(5, 4), torch.tensor([1, 1, 3, 4, 8])).sum().backward()  # type: ignore[no-untyped-call]
+    assert heads.tables() == [] and not any(each.grad is None or each.grad.is_sparse for each in heads.parameters())

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ import valuerec as vr
 from test_sessions import write
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.evaluation import metrics_of, session_ranks
 from valuerec.sessions import Session
 from valuerec.training.trainer import Trainer
 
@@ -64,8 +66,29 @@ def test_evaluating_gives_what_training_wrote_and_tells_how_far_it_is(run: Path,
         assert vr.evaluate(run, split, progress=lambda *counts: told.append(counts)) == metrics[split]
         events = len(small.events_of(split))
         assert told[-1] == (events, events)
-    with pytest.raises(UsageError, match="no split named 'all'; choose one of: train, validation, test"):
+    with pytest.raises(UsageError, match="no split named 'all'; choose one of: train, validation, test, held-out"):
         vr.evaluate(run, "all")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="Nothing recommends by 'clicks'; choose one of: items, values"):
+        vr.evaluate(run, recommend="clicks")  # type: ignore[arg-type]
+
+
+def test_session_ranks_are_what_the_metrics_are_made_of(run: Path, small: Dataset) -> None:
+    parts = [session_ranks(run, split) for split in ("validation", "test")]
+    both = session_ranks(run, "held-out")
+    for column in range(3):
+        np.testing.assert_array_equal(both[column], np.concatenate([part[column] for part in parts]))
+    assert metrics_of(parts[1].rank_E, parts[1].event_E) == vr.evaluate(run)
+    assert metrics_of(both.rank_E, both.event_E) == vr.evaluate(run, "held-out")
+    sessions = [number for number in range(300) for _ in range(small.offset_S[number], small.offset_S[number + 1])]
+    assert both.session_E.tolist() == sessions[small.events_of("validation").start :]
+    assert both.event_E.tolist() == small.event_E[small.events_of("held-out").start :].tolist()
+    assert not np.array_equal(session_ranks(run, recommend="values").rank_E, parts[1].rank_E)
+
+
+def test_values_of_a_run_without_a_critic_are_refused(small: Dataset, tmp_path: Path) -> None:
+    plain = vr.train(small, out=tmp_path / "run", epochs=1, **(SMALL | {"method": vr.Supervised()}))
+    with pytest.raises(UsageError, match="no critic here whose values could recommend"):
+        vr.evaluate(plain, recommend="values")
 
 
 def test_a_damaged_dataset_is_neither_learned_from_nor_evaluated_on(run: Path, small: Dataset, tmp_path: Path) -> None:

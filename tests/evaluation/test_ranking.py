@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from valuerec.backbones import SASRec
 from valuerec.dataset import CLICK, PURCHASE, Dataset
+from valuerec.errors import UsageError
 from valuerec.evaluation import count_rank, hit_ratio, metrics_of, ndcg, ranking, ranks, selection_score
 from valuerec.network import Network
 
@@ -89,6 +90,22 @@ def test_streaming_in_any_batch_gives_the_same_ranks(small: Dataset, monkeypatch
     np.testing.assert_array_equal(ranks(network, small, "test", torch.device("cpu")), whole)
     monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 1)  # a catalogue larger than the buffer: a row at a time
     np.testing.assert_array_equal(ranks(network, small, "test", torch.device("cpu")), whole)
+
+
+def test_by_values_the_mean_of_the_heads_ranks(small: Dataset) -> None:
+    network = Network(SASRec(width=8), small.n_items, 10, 4)
+    found = ranks(network, small, "test", torch.device("cpu"), by="values")
+    rows = small.transitions(np.array(small.events_of("test")), 10)
+    assert network.q_head is not None
+    with torch.inference_mode():
+        state_BD = network.eval().state(torch.from_numpy(rows.state_BL), torch.from_numpy(rows.length_B))
+        every_BM = torch.arange(small.n_items).expand(len(state_BD), -1)
+        score_BN = network.q_head.of_each(state_BD, every_BM).mean(dim=2)
+    expected = ranking.plain_count_rank(score_BN.double(), torch.from_numpy(rows.action_B)).numpy()
+    assert np.mean(found == expected) > 0.98  # two roundings may order close values otherwise
+    assert np.abs(found - expected).max() <= 1
+    with pytest.raises(UsageError, match="no critic"):
+        ranks(Network(SASRec(width=8), small.n_items, 10, 0), small, "test", torch.device("cpu"), by="values")
 
 
 def test_a_model_without_preferences_ranks_everything_last(small: Dataset) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from valuerec.methods import VPQ
-from valuerec.ops import Penalty, Score, Sketch, full_tiles, native, plain_maximum, pruned_maximum
+from valuerec.ops import Penalty, Score, Sketch, full_tiles, linear_maximum, native, plain_maximum, pruned_maximum
 from valuerec.ops import tiled_maximum as over_tiles
 
 
@@ -293,3 +293,27 @@ def test_a_sketch_without_contrasts_rules_out_no_winner(seed: int, penalty: floa
 def test_vpq_is_its_prunable_form() -> None:
     mixture, spread = torch.randn(1000), torch.rand(1000)
     torch.testing.assert_close(VPQ().prunable(mixture, spread), VPQ().target_score(mixture, spread))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(1, 5),
+    items=st.integers(1, 23),
+    heads=st.integers(1, 4),
+    tile=st.one_of(st.none(), st.integers(1, 30)),
+)
+def test_one_product_finds_the_maximum_of_a_mixture(
+    seed: int, batch: int, items: int, heads: int, tile: int | None
+) -> None:
+    state_BD, weight_NKD, bias_NK, mixture_K = random_case(seed, batch, items, heads, 4, 1.0)
+    mixed_ND, mixed_N = torch.einsum("k,nkd->nd", mixture_K, weight_NKD), bias_NK @ mixture_K
+    value_B, item_B = linear_maximum(state_BD, mixed_ND, mixed_N, tile)
+    expected_BN = oracle(*(each.numpy() for each in (state_BD, weight_NKD, bias_NK, mixture_K)), penalty=0.0)
+    np.testing.assert_allclose(value_B.numpy(), expected_BN.max(axis=1), rtol=1e-9)
+    assert item_B.tolist() == expected_BN.argmax(axis=1).tolist()
+
+
+def test_one_product_gives_ties_to_the_lowest_item() -> None:
+    value_B, item_B = linear_maximum(torch.ones(3, 2), torch.ones(7, 2), torch.zeros(7), tile=3)
+    assert value_B.tolist() == [2.0] * 3 and item_B.tolist() == [0] * 3

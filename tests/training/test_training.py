@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,10 +18,11 @@ import valuerec as vr
 from valuerec.backbones import BACKBONES
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.methods import METHODS, Method
+from valuerec.methods import METHODS, Batch, Method
 from valuerec.model import Model
 from valuerec.training import TrainConfig, checkpoint
 from valuerec.training.learners import fresh_network
+from valuerec.training.order import BatchOrder
 from valuerec.training.reporting import Reporter
 from valuerec.training.run import Run
 from valuerec.training.trainer import Trainer
@@ -164,7 +166,78 @@ def test_a_run_that_diverges_says_so_and_keeps_what_it_had(small: Dataset, tmp_p
     options = SMALL | {"learning_rate": 1e30}
     with pytest.raises(ValuerecError, match=r"diverged before step \d+: .* lower --learning-rate"):
         vr.train(small, out=tmp_path / "run", epochs=3, log_every=1, **options)
-    assert vr.info(tmp_path / "run")["status"] == "diverged"
+    assert vr.info(tmp_path / "run")["status"] == "diverged" and vr.info(tmp_path / "run")["metrics"] is None
+
+
+def test_values_far_beyond_the_bounds_end_a_run_whose_best_weights_are_scored(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("valuerec.training.trainer._BEYOND", 0.05)  # of 2: every critic gets there
+    with pytest.raises(
+        ValuerecError, match=r"diverged before step \d+: the mean Q-value is 0\.\d+, and no true one is"
+    ):
+        vr.train(small, out=tmp_path / "run", epochs=30, log_every=1, validate_every=1, **SMALL)
+    told = vr.info(tmp_path / "run")
+    assert (told["status"], told["metrics"]["status"], told["damaged"]) == ("diverged", "diverged", [])
+    assert told["metrics"]["selection"]["step"] == told["step"] > 0
+    assert vr.evaluate(tmp_path / "run") == told["metrics"]["test"]
+
+
+def test_values_outside_the_certain_bounds_are_counted(small: Dataset, tmp_path: Path) -> None:
+    config = TrainConfig(method=vr.VPQ(heads=4), backbone=vr.SASRec(width=8, dropout=0.0), batch_size=64, max_steps=3)
+    run = vr.train(
+        small, out=tmp_path / "run", config=dataclasses.replace(config, log_every=1, validate_every=1), quiet=True
+    )
+    network = fresh_network(config, small.n_items, torch.device("cpu"))
+    order = BatchOrder(small.events_of("train"), 64, 0)
+    batch = Batch.of(small.transitions(order(0), 10), torch.device("cpu"))
+    assert network.q_head is not None
+    q_BK = network.q_head.of(network.state(batch.state_BL, batch.length_B), batch.action_B)
+    logged = [line for line in lines(run) if "loss" in line]
+    assert logged[0]["outside"] == pytest.approx(float(((q_BK < 0) | (q_BK > 2)).float().mean()), abs=0.01)
+    metrics = json.loads((run / "metrics.json").read_text())
+    best = metrics["selection"]["step"]
+    assert metrics["outside"] == {"share": logged[best - 1]["outside"], "bounds": [0.0, 2.0]}
+
+
+def test_a_method_without_a_critic_has_no_bounds(small: Dataset, tmp_path: Path) -> None:
+    run = vr.train(small, out=tmp_path / "run", **(SMALL | {"method": vr.Supervised(), "max_steps": 2}))
+    assert "outside" not in json.loads((run / "metrics.json").read_text())
+
+
+def test_negative_rewards_are_refused_or_shifted(small: Dataset, tmp_path: Path) -> None:
+    options = SMALL | {"rewards": vr.Rewards(click=-0.2, purchase=1.0), "max_steps": 2, "log_every": 1}
+    with pytest.raises(UsageError, match="--reward-transform linear"):
+        vr.train(small, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    for name, change in {"shifted": {"reward_transform": "linear"}, "minus": {"method": vr.Minus(heads=3)}}.items():
+        run = vr.train(small, out=tmp_path / name, **(options | change))
+        bounds = json.loads((run / "metrics.json").read_text())["outside"]["bounds"]
+        assert bounds == pytest.approx([0.0, 2.4] if name == "shifted" else [-0.4, 2.0])
+        assert json.loads((run / "config.json").read_text())["rewards"] == {"click": -0.2, "purchase": 1.0}
+
+
+def test_a_log_of_clicks_alone_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sessions = [[((start + step) % 9, "c") for step in range(4)] for start in range(30)]
+    data = write_dataset(tmp_path / "data", {"train": sessions, "validation": sessions, "test": sessions}, 9)
+    run = vr.train(data, out=tmp_path / "run", **(SMALL | {"max_steps": 2, "quiet": False}))
+    told = capsys.readouterr().err
+    assert "has no purchases to train on" in told and "selects by clicks alone." in told
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test"]["purchase"]["hr@20"] is None and metrics["test"]["click"]["hr@20"] is not None
+
+
+def test_by_values_the_mean_q_selects_recommends_and_is_evaluated(small: Dataset, tmp_path: Path) -> None:
+    options = SMALL | {"epochs": 2}
+    run = vr.train(small, out=tmp_path / "run", method=vr.VPQ(heads=4, recommend="values"), **options)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert vr.evaluate(run) == vr.evaluate(run, recommend="values") == metrics["test"]
+    assert vr.evaluate(run, recommend="items") != metrics["test"]
+    (answer,) = vr.load(run).recommend([["i003", "i004"]], k=30)
+    assert len(answer) == 30 and all(item.score == pytest.approx(item.value, abs=1e-6) for item in answer)
+    assert [item.score for item in answer] == sorted((item.score for item in answer), reverse=True)
+    (unseen,) = vr.load(run).recommend([["i003", "i004"]], k=30, exclude_seen=True)
+    assert [item.id for item in unseen] == [item.id for item in answer if item.id not in ("i003", "i004")]
 
 
 class LastItem(nn.Module):
