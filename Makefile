@@ -26,7 +26,7 @@ lint: .venv/ready  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready  ## speed and memory; minutes, on an otherwise idle machine
+bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle machine
 	$(BIN)/python benchmarks/step.py --all
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/startup.py
