@@ -153,6 +153,47 @@ def test_the_metrics_are_laid_out_as_the_contract_says(world: World, capsys: pyt
     assert json.loads(capsys.readouterr().out) == {"test": metrics["test"]}
 
 
+@pytest.mark.parametrize(
+    ("line", "part", "expected"),
+    [
+        ("vpq --critic auxiliary --warm-up 3", "method", {"critic": "auxiliary", "warm_up": 3}),
+        ("vpq --recommend values --floor none", "method", {"recommend": "values", "floor": None}),
+        ("vpq --floor 0.1", "method", {"floor": 0.1}),
+        ("minus --penalty 2", "method", {"name": "minus", "penalty": 2.0}),
+        ("cql --weight 0.5", "method", {"weight": 0.5, "heads": 1}),
+        ("uwac --beta 2 --clip 3 --form released", "method", {"beta": 2.0, "clip": 3.0, "form": "released"}),
+        ("sac --no-double", "method", {"double": False}),
+        ("sac --double", "method", {"double": True}),
+        ("return-weighted --discount 0.9", "method", {"discount": 0.9}),
+        ("rem --protocol released", "training", {"protocol": "released"}),
+        ("vpq --reward-click -0.1 --reward-transform linear", "training", {"reward_transform": "linear"}),
+    ],
+)
+def test_every_option_of_training_arrives(
+    world: World, tmp_path: Path, line: str, part: str, expected: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    begun = ["train", str(world.data), "--out", str(run), "--max-steps", "2", *SMALL]
+    assert cli.run([*begun, "--method", *line.split()]) == 0
+    config = json.loads((run / "config.json").read_text())[part]
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_training_and_evaluating_say_what_is_out_of_bounds_and_rank_by_what_they_are_asked(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*world.train, "--reward-purchase", "2", "--out", str(tmp_path / "run")]) == 0
+    assert "Share of Q-values outside the certain bounds [0, 4]: " in capsys.readouterr().out
+    found = {}
+    for options in ("--recommend values", "--recommend items", "", "--split held-out", "--split validation"):
+        assert cli.run(["evaluate", str(world.run), "--json", *options.split()]) == 0
+        ((split, found[options]),) = json.loads(capsys.readouterr().out).items()
+        assert split == (options.split()[1] if "split" in options else "test")
+    assert found["--recommend items"] == found[""] != found["--recommend values"]
+    test, validation, both = (found[name]["click"]["hr@20"] for name in ("", "--split validation", "--split held-out"))
+    assert min(test, validation) <= both <= max(test, validation)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example_that_names_options_that_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([command, "--help"]) == 0
@@ -201,6 +242,15 @@ BAD_USAGE = {
     "valuerec train DATA --out OUT --backbone bert": "choose one of: sasrec",
     "valuerec train DATA --out OUT --method supervised --penalty 3": "has no option --penalty",
     "valuerec train DATA --out OUT --penalty -1": "penalty is -1.0",
+    "valuerec train DATA --out OUT --method vpq --beta 2": "has no option --beta; it has: --heads",
+    "valuerec train DATA --out OUT --method sac --penalty 2": "has no option --penalty",
+    "valuerec train DATA --out OUT --method reward-weighted --critic off": "has no option --critic; it has: --floor",
+    "valuerec train DATA --out OUT --critic on": "critic is on; it must be off, auxiliary, reinforce",
+    "valuerec train DATA --out OUT --method uwac --form new": "form is new",
+    "valuerec train DATA --out OUT --protocol theirs": '"ours", "released"',
+    "valuerec train DATA --out OUT --reward-click -1": "--reward-transform linear",
+    "valuerec train DATA --out OUT --critic off --recommend values": "no values to recommend by",
+    "valuerec evaluate RUN --recommend clicks": '"items", "values"',
     "valuerec train DATA --out OUT --discount 1": "discount is 1.0",
     "valuerec train DATA --out OUT --epochs 0": "epochs is 0",
     "valuerec train DATA --out OUT --device tpu": '"auto", "cpu", "cuda"',
