@@ -40,11 +40,11 @@ class Search:
         self._changed_N = torch.zeros(heads.n_items if self._sketches else 0, dtype=torch.bool)
 
     def changed(self, items: Tensor) -> None:
-        """Some rows have new weights."""
+        """The rows of some items, named once or more often, have new weights."""
         if self._sketches and len(items):
             self._changed_N[items] = True
             if self._sketch is not None:
-                self._sketch.update(*self.heads.whole(), items)
+                self._sketch.update(*self.heads.whole(), torch.unique(items))
 
     def replaced(self, items: Tensor) -> None:
         """The weights are others now, and differ from fresh ones in these rows."""

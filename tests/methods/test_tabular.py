@@ -114,7 +114,10 @@ def test_of_what_was_not_seen_q_learning_expects_too_much_and_the_penalties_less
             network.q_head.weight.normal_(0.5, spread)
         ours(method, network, world.batch(), 2000)
         off = world.learned(network) - world.truth
-        error[method.name] = {"logged": round(off[world.seen].mean(), 3), "others": round(off[~world.seen].mean(), 3)}
+        error[method.name] = {
+            "logged": round(float(off[world.seen].mean()), 3),
+            "others": round(float(off[~world.seen].mean()), 3),
+        }
     with capsys.disabled():
         print(f"\nMean error of the values, {world.seen.mean():.0%} of the actions logged: {error}")
     assert error["rem"]["logged"] > 0.05

@@ -125,7 +125,7 @@ class TwoNetworks(Learner):
         main = coin(self.config.seed, step)
         losses = self.config.method.losses(self.networks[main], self.pair, batch, step)
         self.optimisers[main].step(losses.total)
-        self.pair.searches[main].changed(torch.unique(batch.action_B))
+        self.pair.searches[main].changed(batch.action_B)
         return losses
 
     def train(self) -> None:

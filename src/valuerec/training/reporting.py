@@ -15,6 +15,8 @@ from valuerec.printing import PlainConsole
 if TYPE_CHECKING:
     from valuerec.training.trainer import Trainer
 
+_SHOWN = ("cross_entropy", "td", "q", "outside")  # in the bar; metrics.jsonl has more
+
 
 class Reporter:
     """Writes to standard error; `quiet` silences it."""
@@ -51,7 +53,7 @@ class Reporter:
     def losses(self, means: dict[str, float]) -> None:
         """Show the latest loss parts."""
         if self._bar is not None and self._trainer is not None:
-            text = " ".join(f"{name} {value:.3f}" for name, value in means.items() if name != "loss")
+            text = " ".join(f"{name} {means[name]:.3f}" for name in _SHOWN if name in means)
             self._bar.update(self._task, completed=self._trainer.step, rate=self._rate(), losses=text)
 
     def validated(self, trainer: Trainer, metrics: Metrics, score: float, better: bool) -> None:
