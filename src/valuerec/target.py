@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 4096
 class Search:
     """The best item of the catalogue by an ensemble's heads; knows what it may keep between two searches.
 
-    Before any row has changed the heads are fresh: nothing can be ruled out, so there is nothing to sketch.
+    Before any row has changed the heads are fresh: their contrasts tell nothing, and the mixture alone rules out.
 
     Args:
         heads: the ensemble.
@@ -37,19 +37,20 @@ class Search:
         several = heads.n_heads > 1 and bool(heads.tables())  # one head has no spread to bound, dense rows all change
         self._sketches = tracked and several and engine == "native" and isinstance(heads, FullHeads)
         self._sketch: ops.Sketch | None = None
+        self._fresh: ops.MixtureSketch | None = None
         self._changed_N = torch.zeros(heads.n_items if self._sketches else 0, dtype=torch.bool)
 
     def changed(self, items: Tensor) -> None:
         """The rows of some items, named once or more often, have new weights."""
         if self._sketches and len(items):
-            self._changed_N[items] = True
+            self._changed_N[items], self._fresh = True, None
             if self._sketch is not None:
                 self._sketch.update(*self.heads.whole(), torch.unique(items))
 
     def replaced(self, items: Tensor) -> None:
         """The weights are others now, and differ from fresh ones in these rows."""
         if self._sketches:
-            self._sketch = None
+            self._sketch = self._fresh = None
             self._changed_N[items] = True
 
     @torch.no_grad()
@@ -63,20 +64,22 @@ class Search:
             penalty: the same formula in a form that can be pruned, where it has one.
         """
         heads = self.heads
-        if (
-            penalty is not None
-            and self._sketches
-            and bool(self._changed_N.any())
-            and ops.can_prune(penalty, heads.n_heads, state_BD.dtype)
-        ):
-            return ops.pruned_maximum(state_BD, *heads.whole(), mixture_K, penalty, self._sketched())
-        if penalty is not None and penalty.scale == 0 and self.engine != "plain":
+        fresh = self._sketches and not bool(self._changed_N.any())
+        if penalty is not None and penalty.scale == 0 and self.engine != "plain" and (fresh or not self._sketches):
             return ops.Best(*ops.linear_maximum(state_BD, *heads.mixed(mixture_K)), 0.0, 0)
+        if penalty is not None and self._sketches and ops.can_prune(penalty, heads.n_heads, state_BD.dtype):
+            sketch = self._unsketched() if fresh else self._sketched()
+            return ops.pruned_maximum(state_BD, *heads.whole(), mixture_K, penalty, sketch)
         if self.engine == "plain":
             value_B, item_B = ops.plain_maximum(state_BD, *heads.whole(), mixture_K, score)
         else:
             value_B, item_B = ops.tiled_maximum(heads.tiles(state_BD), mixture_K, score)
         return ops.Best(value_B, item_B, float(heads.n_items), len(state_BD))
+
+    def _unsketched(self) -> ops.MixtureSketch:
+        if self._fresh is None:
+            self._fresh = ops.MixtureSketch(*self.heads.whole())
+        return self._fresh
 
     def _sketched(self) -> ops.Sketch:
         if self._sketch is None:

@@ -23,7 +23,7 @@ from valuerec.ops.maximum import (
     tiled_maximum,
 )
 from valuerec.ops.row_step import native_row_step, plain_row_step
-from valuerec.ops.sketch import Sketch
+from valuerec.ops.sketch import MixtureSketch, Sketch
 from valuerec.ops.top import top
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ENGINES",
     "Best",
     "Engine",
+    "MixtureSketch",
     "Penalty",
     "Score",
     "Sketch",

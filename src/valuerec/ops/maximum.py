@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from valuerec.ops import native
-from valuerec.ops.sketch import Sketch
+from valuerec.ops.sketch import MixtureSketch, Sketch
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Element by element: mixture and spread in, the value to maximise out; equal shapes."""
@@ -182,7 +182,7 @@ def pruned_maximum(
     bias_NK: Tensor,
     mixture_K: Tensor,
     penalty: Penalty,
-    sketch: Sketch,
+    sketch: Sketch | MixtureSketch,
 ) -> Best:
     """The same by branch and bound, with the compiled kernels: see `valuerec.ops.sketch` for the bound.
 

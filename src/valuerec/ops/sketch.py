@@ -100,6 +100,48 @@ class Sketch:
         return along_N3.mul_(math.sqrt(n_heads)), rest_N.mul_(math.sqrt(n_heads))
 
 
+class MixtureSketch:
+    """What the mixture alone says: no penalised value exceeds a mixture that is above 0, nor p-sub any mixture.
+
+    Right for fresh heads, which differ in all directions alike, so that no contrast tells much: their spread is then
+    of the size of their values, and few items have a mixture above the best penalised value. It has the fields of
+    `Sketch` that the search reads, with no contrasts and nothing left of the mixture, made anew for each α.
+
+    Args:
+        weight_NKD: the heads' weights, which must stay as they are.
+        bias_NK: their biases.
+    """
+
+    def __init__(self, weight_NKD: Tensor, bias_NK: Tensor) -> None:
+        n_items, _, width = weight_NKD.shape
+        self._heads = (weight_NKD, bias_NK)
+        self.row_N4D = torch.zeros(n_items, 1 + CONTRASTS, width + width % 2, dtype=torch.bfloat16)
+        self.bias_N4, self.rounding_N4, self.norm_N4 = torch.zeros(3, n_items, 1 + CONTRASTS).unbind(0)
+        self.residual_N2 = torch.zeros(n_items, 2)
+        self._size_N = torch.empty(n_items)
+        for start in range(0, n_items, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            square_T = weight_NKD[part].flatten(1).square().sum(dim=1) + bias_NK[part].square().sum(dim=1)
+            self._size_N[part] = square_T.sqrt()
+        self._nothing = torch.zeros(n_items, CONTRASTS), torch.zeros(n_items)
+
+    def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the mixture α; slopes and c are 0."""
+        weight_NKD, bias_NK = self._heads
+        n_items, n_heads, width = weight_NKD.shape
+        accumulation = 1e-7 * width
+        for start in range(0, n_items, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            mixed_TD, bias_T = torch.einsum("tkd,k->td", weight_NKD[part], mixture_K), bias_NK[part] @ mixture_K
+            low_TD = mixed_TD.bfloat16()
+            norm_T, off_T = low_TD.float().norm(dim=1), (low_TD.float() - mixed_TD).norm(dim=1)
+            self.row_N4D[part, 0, :width], self.bias_N4[part, 0], self.norm_N4[part, 0] = low_TD, bias_T, norm_T
+            self.rounding_N4[part, 0] = (
+                1.001 * off_T + accumulation * (norm_T + bias_T.abs()) + 2e-7 * n_heads * self._size_N[part] + _FLOOR
+            )
+        return self._nothing
+
+
 def _contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:
     """The best contrasts of each item, T×3×K, and P without the last of them and with it, T×2."""
     n_heads = centred_TKD.shape[1]
