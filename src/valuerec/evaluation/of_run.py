@@ -72,5 +72,5 @@ def session_ranks(
     where = choose_device(device)
     told = (lambda done: progress(done, len(events))) if progress else None
     rank_E = ranks(model.network.to(where), dataset, split, where, told, recommend or model.recommends_by)
-    session_E = np.searchsorted(dataset.offset_S, np.arange(events.start, events.stop), side="right") - 1
+    session_E = dataset.session_of(np.arange(events.start, events.stop))
     return SessionRanks(session_E, np.asarray(dataset.event_E[events.start : events.stop]), rank_E)
