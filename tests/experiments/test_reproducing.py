@@ -65,8 +65,13 @@ def test_a_table_that_is_killed_and_interrupted_is_the_same_table(small: Dataset
     line = f"reproduce table1 --data {small.path} --out {out} --rows sasrec-supervised,sasrec-vpq {limits}"
     command = [sys.executable, "-m", "valuerec.cli", *line.split(" ")]
 
+    def hears_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and so would its children
+
     def started(until: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+        )
         assert process.stderr is not None
         while until not in (line := process.stderr.readline()):
             assert line, f"it ended before it said {until!r}"
