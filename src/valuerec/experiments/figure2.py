@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, by_variant, spread
+from valuerec.experiments.table import COLUMNS, HEADS, by_variant, deviation, spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def draw(finished: Sequence[Figures]) -> Figure:
                 colour, hatch = _FILLS[way]
                 own = columns[2 * half : 2 * half + 2]
                 heights = [statistics.mean(column) for column in own]
-                errors = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in own]
+                errors = [deviation(column) for column in own]
                 at = [number + (place - (len(values) - 1) / 2) * 0.2 for number in range(2)]
                 axes.bar(
                     at, heights, 0.19, label=way, color=PALETTE[colour], hatch=hatch, edgecolor="white", linewidth=0

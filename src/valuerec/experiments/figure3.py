@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, by_variant, spread
+from valuerec.experiments.table import COLUMNS, HEADS, by_variant, deviation, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def _draw_panel(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
     swept = [penalty for penalty in PENALTIES if variant(penalty) in values]
     places = [PENALTIES.index(penalty) for penalty in swept]
     means = [statistics.mean(values[variant(penalty)]) for penalty in swept]
-    errors = [_deviation(values[variant(penalty)]) for penalty in swept]
+    errors = [deviation(values[variant(penalty)]) for penalty in swept]
     low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
     red, blue, green = (PALETTE[name] for name in ("vermilion", "blue", "green"))
     axes.fill_between(places, low, high, color=red, alpha=0.18, linewidth=0)
@@ -76,17 +76,13 @@ def _draw_panel(axes: Axes, values: Mapping[str, Sequence[float]]) -> None:
         axes.plot(0, means[0], "s", color=blue, markersize=7, zorder=3, label="λ = 0: REM")
     end = len(PENALTIES) + 0.4
     if IMMEDIATE in values:
-        mean, error = statistics.mean(values[IMMEDIATE]), _deviation(values[IMMEDIATE])
+        mean, error = statistics.mean(values[IMMEDIATE]), deviation(values[IMMEDIATE])
         axes.axhline(mean, color=green, linestyle="--", linewidth=1)
         axes.errorbar(
             end, mean, error, fmt="D", color=green, capsize=3, markersize=5, label="γ = 0: immediate reward alone"
         )
     axes.set_xticks([*range(len(PENALTIES)), end], [*map(str, PENALTIES), "γ = 0"])
     axes.margins(x=0.05, y=0.12)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def sheet(finished: Sequence[Figures]) -> Sheet:

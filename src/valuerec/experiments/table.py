@@ -87,12 +87,17 @@ def _total(values: Sequence[Sequence[float]]) -> float:
     return statistics.mean(sum(seed) for seed in values)
 
 
+def deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 of a single run."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Mean ± sample standard deviation."""
     if not values:
         return "–"
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
+    apart = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{apart}"
 
 
 def table_sheet(lines: Sequence[Line], title: str) -> Sheet:

@@ -70,14 +70,9 @@ class Sketch:
         self.contrast_N3K[items_T] = contrast_T3K
         self.residual_N2[items_T] = residual_T2 + _FLOOR
         rows_T4D = torch.cat([mean_T1D, contrast_T3K @ centred_TKD / math.sqrt(n_heads)], dim=1)
-        low_T4D = rows_T4D[:, :, :width].bfloat16()
-        self.row_N4D[items_T, :, :width] = low_T4D
-        self.bias_N4[items_T] = rows_T4D[:, :, width]
-        norm_T4 = low_T4D.float().norm(dim=2)
-        off_T4 = (low_T4D.float() - rows_T4D[:, :, :width]).norm(dim=2)
-        accumulation = 1e-7 * width  # of float32 sums of so many products
-        self.norm_N4[items_T] = norm_T4
-        self.rounding_N4[items_T] = 1.001 * off_T4 + accumulation * (norm_T4 + rows_T4D[:, :, width].abs()) + _FLOOR
+        low_T4D, norm_T4, rounding_T4 = _rounded(rows_T4D[:, :, :width], rows_T4D[:, :, width])
+        self.row_N4D[items_T, :, :width], self.bias_N4[items_T] = low_T4D, rows_T4D[:, :, width]
+        self.norm_N4[items_T], self.rounding_N4[items_T] = norm_T4, rounding_T4
 
     def of_mixture(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """What the mixture α makes of each item: the contrasts' slopes √K (α·u_j), N×3, and c, N."""
@@ -129,17 +124,21 @@ class MixtureSketch:
         """Take the mixture α; slopes and c are 0."""
         weight_NKD, bias_NK = self._heads
         n_items, n_heads, width = weight_NKD.shape
-        accumulation = 1e-7 * width
         for start in range(0, n_items, _BLOCK):
             part = slice(start, start + _BLOCK)
             mixed_TD, bias_T = torch.einsum("tkd,k->td", weight_NKD[part], mixture_K), bias_NK[part] @ mixture_K
-            low_TD = mixed_TD.bfloat16()
-            norm_T, off_T = low_TD.float().norm(dim=1), (low_TD.float() - mixed_TD).norm(dim=1)
+            low_TD, norm_T, rounding_T = _rounded(mixed_TD, bias_T)
             self.row_N4D[part, 0, :width], self.bias_N4[part, 0], self.norm_N4[part, 0] = low_TD, bias_T, norm_T
-            self.rounding_N4[part, 0] = (
-                1.001 * off_T + accumulation * (norm_T + bias_T.abs()) + 2e-7 * n_heads * self._size_N[part] + _FLOOR
-            )
+            self.rounding_N4[part, 0] = rounding_T + 2e-7 * n_heads * self._size_N[part]  # and of the mixing itself
         return self._nothing
+
+
+def _rounded(row_XD: Tensor, bias_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows in bfloat16, their norms, and a bound on what a product may be off by for rounding them and its sums."""
+    low_XD = row_XD.bfloat16()
+    norm_X, off_X = low_XD.float().norm(dim=-1), (low_XD.float() - row_XD).norm(dim=-1)
+    accumulation = 1e-7 * row_XD.shape[-1]  # of float32 sums of so many products
+    return low_XD, norm_X, 1.001 * off_X + accumulation * (norm_X + bias_X.abs()) + _FLOOR
 
 
 def _contrasts(centred_TKD: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,17 +44,18 @@ void pack(bf16* packed, int64_t columns, int64_t depth, Source source) {
 }
 
 // acc[i][v] += row i · column 16 v + lane, over `pairs` pairs of bfloat16; rows at rows[i], 64 packed columns.
-// Only the first Vectors of the 4 vectors of columns are used.
+// Only the first Vectors of the 4 vectors of columns are used. From pair to pair a row goes on by row_step pairs, and
+// the columns by column_step.
 template <int Vectors, int Rows>
 inline void products(__m512 (&acc)[Rows][kVectors], const bf16* const (&rows)[Rows], const bf16* columns,
-                     int64_t pairs) {
+                     int64_t pairs, int64_t row_step = 1, int64_t column_step = kColumns) {
   for (int64_t p = 0; p < pairs; ++p) {
     __m512bh column[Vectors];
     for (int v = 0; v < Vectors; ++v)
-      column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + (p * kColumns + v * kLanes) * 2));
+      column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + (p * column_step + v * kLanes) * 2));
     for (int i = 0; i < Rows; ++i) {
       int32_t pair;
-      std::memcpy(&pair, rows[i] + 2 * p, 4);
+      std::memcpy(&pair, rows[i] + 2 * p * row_step, 4);
       const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
       for (int v = 0; v < Vectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
     }
@@ -183,18 +184,9 @@ void valuerec_softmax_weights(int64_t N, int64_t B, int64_t D, const float* item
             __m512 acc[kRows][kVectors];
             for (int i = 0; i < kRows; ++i)
               for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_loadu_ps(out + i * wide + v * kLanes);
-            for (int64_t p = 0; p < tile_pairs; ++p) {
-              __m512bh column[kVectors];
-              for (int v = 0; v < kVectors; ++v)
-                column[v] = reinterpret_cast<__m512bh>(
-                    _mm512_loadu_si512(items_of.data() + (p * wide + d + v * kLanes) * 2));
-              for (int i = 0; i < kRows; ++i) {
-                int32_t pair;
-                std::memcpy(&pair, weights_of.data() + (p * kColumns + b + i) * 2, 4);
-                const __m512bh spread = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-                for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm512_dpbf16_ps(acc[i][v], spread, column[v]);
-              }
-            }
+            const bf16* weights[kRows];
+            for (int i = 0; i < kRows; ++i) weights[i] = weights_of.data() + (b + i) * 2;
+            products<kVectors>(acc, weights, items_of.data() + d * 2, tile_pairs, kColumns, wide);
             for (int i = 0; i < kRows; ++i)
               for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(out + i * wide + v * kLanes, acc[i][v]);
           }
