@@ -47,7 +47,7 @@ void pack(bf16* packed, int64_t columns, int64_t depth, Source source) {
 // Only the first Vectors of the 4 vectors of columns are used. From pair to pair a row goes on by row_step pairs, and
 // the columns by column_step.
 template <int Vectors, int Rows>
-inline void products(__m512 (&acc)[Rows][kVectors], const bf16* const (&rows)[Rows], const bf16* columns,
+[[gnu::always_inline]] inline void products(__m512 (&acc)[Rows][kVectors], const bf16* const (&rows)[Rows], const bf16* columns,
                      int64_t pairs, int64_t row_step = 1, int64_t column_step = kColumns) {
   for (int64_t p = 0; p < pairs; ++p) {
     __m512bh column[Vectors];
