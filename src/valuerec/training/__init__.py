@@ -107,6 +107,7 @@ def _finish(trainer: Trainer, status: str) -> None:
     if run.manifest["weights"] is None:  # diverged before the first validation
         run.finish(status, None)
         return
+    trainer.end()  # its memory is as much as loading and scoring take
     load_weights(trainer.network, run.path / run.manifest["weights"])
     validated = trainer.best_step > 0
     selection = {"by": SELECTION, "step": run.manifest["step"], "score": trainer.best_score}

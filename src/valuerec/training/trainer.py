@@ -166,6 +166,11 @@ class Trainer:
         rank_E = ranks(self.network, self.dataset, split, self.device, by=self.config.method.recommends_by)
         return metrics_of(rank_E, self.dataset.event_E[events.start : events.stop])
 
+    def end(self) -> None:
+        """Let go of what only training needs, the optimiser's state and the target; evaluating still works."""
+        del self.learner
+        native.return_freed_memory()
+
     def save_checkpoint(self) -> Path:
         """Write all that `resume` needs."""
         tensors = self.learner.state() | {f"sums/{name}": value for name, value in self._sums.items()}

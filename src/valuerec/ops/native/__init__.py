@@ -6,6 +6,7 @@ slower. `library()` answers None then, and `why_not()` says why.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -84,6 +85,12 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold = -1, -3
     for option in (trim_threshold, mmap_threshold):
         set_option(option, 1 << 30)
+
+
+def return_freed_memory() -> None:
+    """Hand back to the system what `keep_freed_memory` made this process keep."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _converted(name: str, kind: str, value: Tensor | int | float) -> Any:
