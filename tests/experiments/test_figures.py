@@ -13,7 +13,8 @@ from valuerec.experiments.plotting import save
 
 
 def test_the_four_ways_differ_in_the_use_of_the_critic_alone(small: Dataset) -> None:
-    cells = figure2.cells("sasrec", 2, {"epochs": 20}, {"penalty": 10})
+    chosen = {"method_options": {"penalty": 10}, "backbone_options": {"dropout": 0.3}}
+    cells = figure2.cells("sasrec", 2, {"epochs": 20}, chosen)
     assert [(each.variant, each.seed) for each in cells] == [(way, seed) for seed in (0, 1) for way in figure2.WAYS]
     options = {each.variant: each.options(small)["method"] for each in cells}
     used = {way: (own.pop("critic"), own.pop("recommend")) for way, own in options.items()}
@@ -24,14 +25,16 @@ def test_the_four_ways_differ_in_the_use_of_the_critic_alone(small: Dataset) -> 
         "Q-critic": ("reinforce", "items"),
     }
     assert all(own == options["CE"] and own["penalty"] == 10 for own in options.values())
+    assert {each.options(small)["backbone"]["dropout"] for each in cells} == {0.3}
 
 
 def test_the_sweep_has_both_ends(small: Dataset) -> None:
-    cells = figure3.cells("nextitnet", 1, {"epochs": 20})
+    cells = figure3.cells("sasrec", 1, {"epochs": 20}, {"backbone_options": {"dropout": 0.3}})
     methods = [each.options(small)["method"] for each in cells]
     assert [(own["penalty"], own["discount"]) for own in methods[:-1]] == [
         (penalty, 0.5) for penalty in (0, 1, 5, 10, 20, 40, 60, 80, 100)
     ]
+    assert {each.options(small)["backbone"]["dropout"] for each in cells} == {0.3}
     assert (cells[-1].variant, methods[-1]["discount"]) == (figure3.IMMEDIATE, 0.0)
     assert len({each.key for each in cells}) == len(cells) == 10
 

@@ -152,11 +152,15 @@ def test_tuning_comes_first_and_decides(small: Dataset, tmp_path: Path, monkeypa
     in_process(tmp_path, small, monkeypatch)
     vr.reproduce("table1", data=small, out=tmp_path / "out", seeds=2, rows=["sasrec-vpq"], **(TINY | {"tuning": True}))
     results = Results(tmp_path / "out")
-    tried, table = results.cells("tuning"), results.cells("table1")
-    assert [cell["options"]["method"]["penalty"] for cell in tried] == grids()["vpq"].values
-    assert {cell["seed"] for cell in tried} == {SEED} and [cell["seed"] for cell in table] == [0, 1]
-    best = max(tried, key=lambda cell: cell["score"])
-    assert {cell["options"]["method"]["penalty"] for cell in table} == {best["options"]["method"]["penalty"]}
+    table, tried = results.cells("table1"), results.cells("tuning")
+    plain, own = ([cell for cell in tried if cell["method"] == method] for method in ("supervised", "vpq"))
+    assert [cell["options"]["backbone"]["dropout"] for cell in plain] == grids()["supervised"].values
+    assert [cell["options"]["method"]["penalty"] for cell in own] == grids()["vpq"].values
+    assert len(tried) == 8 and {cell["seed"] for cell in tried} == {SEED}
+    assert [cell["seed"] for cell in table] == [0, 1]
+    best, best_own = (max(cells, key=lambda cell: cell["score"])["options"] for cells in (plain, own))
+    assert all(cell["options"]["backbone"] == best["backbone"] for cell in own + table)
+    assert {cell["options"]["method"]["penalty"] for cell in table} == {best_own["method"]["penalty"]}
 
 
 def test_a_table_needs_nothing_to_draw_with_and_a_figure_does(

@@ -145,7 +145,8 @@ def tuning_sections(results: Results) -> list[Section]:
         title="Hyper-parameters",
         text=(
             "Four trials for every method, with SASRec under the protocol `ours`, on validation and on a seed that no "
-            "table uses; what was chosen holds for the other backbones and for the released protocol too (a backbone's "
+            "table uses. The plain backbone's option is chosen first and is the backbone's in all other trials and "
+            "rows. What was chosen holds for the other backbones and for the released protocol too (a backbone's "
             "option where it has it). Learning rate, batch, width and the limit of epochs are the same for all.",
         ),
         sheets=[

@@ -34,7 +34,7 @@ CAPTION: Final = (
 
 
 def cells(backbone: str, seeds: int, training: Mapping[str, Any], options: Mapping[str, Any]) -> list[Cell]:
-    """The cells of the figure, seed by seed; `options` are VPQ's that were chosen."""
+    """The cells of the figure, seed by seed; `options` are `Cell`'s that were chosen for VPQ."""
     return [
         Cell(
             backbone=backbone,
@@ -42,7 +42,8 @@ def cells(backbone: str, seeds: int, training: Mapping[str, Any], options: Mappi
             variant=way,
             seed=seed,
             training=training,
-            method_options={**options, **how},
+            backbone_options=options.get("backbone_options", {}),
+            method_options=options.get("method_options", {}) | how,
         )
         for seed in range(seeds)
         for way, how in WAYS.items()

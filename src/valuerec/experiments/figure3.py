@@ -31,14 +31,22 @@ CAPTION: Final = (
 )
 
 
-def cells(backbone: str, seeds: int, training: Mapping[str, Any]) -> list[Cell]:
-    """The cells of the figure, seed by seed."""
+def cells(backbone: str, seeds: int, training: Mapping[str, Any], options: Mapping[str, Any]) -> list[Cell]:
+    """The cells of the figure, seed by seed; `options` are `Cell`'s that were chosen for the backbone."""
     variants: dict[str, dict[str, Any]] = {variant(penalty): {"penalty": penalty} for penalty in PENALTIES}
     variants[IMMEDIATE] = {"discount": 0.0}
     return [
-        Cell(backbone=backbone, method="vpq", variant=name, seed=seed, training=training, method_options=options)
+        Cell(
+            backbone=backbone,
+            method="vpq",
+            variant=name,
+            seed=seed,
+            training=training,
+            backbone_options=options.get("backbone_options", {}),
+            method_options=how,
+        )
         for seed in range(seeds)
-        for name, options in variants.items()
+        for name, how in variants.items()
     ]
 
 

@@ -21,10 +21,11 @@ from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
 from valuerec.experiments.results import BOOKS, Results
-from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row, choose_rows
+from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import trials, tuned
 from valuerec.folders import check_whole, explained_io
+from valuerec.methods import METHODS
 from valuerec.printing import PlainConsole
 from valuerec.training.config import PROTOCOLS, TrainConfig
 
@@ -140,13 +141,14 @@ def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
 
 
 def _figure2(setting: _Setting, backbone: str) -> None:
-    options = tuned(Row(backbone, "vpq"), _choices(setting, ["vpq"])).get("method_options", {})
+    options = tuned(Row(backbone, "vpq"), _choices(setting, ["vpq"]))
     _run(setting, "figure2", figure2.cells(backbone, setting.seeds, setting.training, options))
     _draw(setting.results, "figure2", backbone, figure2.draw)
 
 
 def _figure3(setting: _Setting, backbone: str) -> None:
-    _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training))
+    options = tuned(Row(backbone, PLAIN), _choices(setting, [PLAIN]))  # λ is what the figure varies
+    _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training, options))
     _draw(setting.results, "figure3", backbone, figure3.draw)
 
 
@@ -161,10 +163,14 @@ def _report(results: Results, quiet: bool) -> None:
 
 
 def _choices(setting: _Setting, methods: Sequence[str]) -> Book | None:
-    """The trials of these methods, run where they are missing; None without tuning."""
+    """The trials of these methods, run where they are missing, the plain backbone's first; None without tuning."""
     if not setting.tuning:
         return None
-    _run(setting, "tuning", trials(dict.fromkeys(methods), setting.training))
+    if any(method in METHODS for method in methods):
+        _run(setting, "tuning", trials([PLAIN], setting.training))
+    book = setting.results.book("tuning")
+    others = [method for method in dict.fromkeys(methods) if method != PLAIN]
+    _run(setting, "tuning", trials(others, setting.training, book))
     return setting.results.book("tuning")
 
 

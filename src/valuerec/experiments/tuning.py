@@ -1,4 +1,8 @@
-"""Hyper-parameters chosen on validation: the same number of trials for every method, on SASRec, from grid.toml."""
+"""Hyper-parameters chosen on validation: the same number of trials for every method, on SASRec, from grid.toml.
+
+The plain backbone is tuned first, and what it chose is every method's: a gain must be one over a backbone at its best,
+and a method must not win or lose by another's dropout.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from valuerec.backbones import backbone_named
 from valuerec.baselines import BASELINES
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell
-from valuerec.experiments.rows import CONTROLLED, UNTRAINED, Row
+from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row
 
 SEED: Final = 1000  # no table's: a choice must not be made on the runs that are reported
 
@@ -40,22 +44,33 @@ def grids() -> dict[str, Grid]:
     return {name: Grid(entry.get("of", "method"), entry["option"], entry["values"]) for name, entry in content.items()}
 
 
-def trials(methods: Iterable[str], training: Mapping[str, Any]) -> list[Cell]:
+def trials(methods: Iterable[str], training: Mapping[str, Any], book: Book | None = None) -> list[Cell]:
     """The cells to try for these methods; none for one that has nothing to choose (popularity, repeat-last).
 
     Args:
         methods: by name.
         training: options of `TrainConfig` that all cells share.
+        book: with the plain backbone's trials, for the trials of all other trained methods.
     """
     known = grids()
-    return [trial(method, value, training) for method in methods if method in known for value in known[method].values]
+    return [
+        trial(method, value, training, book) for method in methods if method in known for value in known[method].values
+    ]
 
 
-def trial(method: str, value: Any, training: Mapping[str, Any]) -> Cell:
+def trial(method: str, value: Any, training: Mapping[str, Any], book: Book | None = None) -> Cell:
     """One cell to try."""
     grid, row = grids()[method], Row(UNTRAINED if method in BASELINES else CONTROLLED, method)
-    variant = f"{grid.option}={value}"
-    return Cell(**row._asdict(), seed=SEED, variant=variant, training=training, **grid.set(row, value))
+    options = _of_plain(row, book) | grid.set(row, value)
+    return Cell(**row._asdict(), seed=SEED, variant=f"{grid.option}={value}", training=training, **options)
+
+
+def _of_plain(row: Row, book: Book | None) -> Options:
+    """The arguments of `Cell` that give a trained row the plain backbone's choice, where that is made."""
+    if book is None or row.method in (PLAIN, *BASELINES):
+        return {}
+    value = chosen(PLAIN, book)
+    return {} if value is None else grids()[PLAIN].set(row, value)
 
 
 def chosen(method: str, book: Book) -> Any:
@@ -66,8 +81,9 @@ def chosen(method: str, book: Book) -> Any:
 
 
 def tuned(row: Row, book: Book | None) -> Options:
-    """The arguments of `Cell` that give a row what was chosen for its method; none without tuning."""
+    """The arguments of `Cell` that give a row what was chosen for the plain backbone and its method; none untuned."""
     if book is None or row.method not in grids():
         return {}
     value = chosen(row.method, book)
-    return {} if value is None else grids()[row.method].set(row, value)
+    own = {} if value is None else grids()[row.method].set(row, value)
+    return _of_plain(row, book) | own
