@@ -33,6 +33,7 @@ from textbook import TextbookStep
 from valuerec.backbones import SASRec
 from valuerec.dataset import Dataset
 from valuerec.methods import Batch, method_named
+from valuerec.ops import native
 from valuerec.training import TrainConfig, choose_device
 from valuerec.training.learners import fresh_network
 from valuerec.training.reporting import Reporter
@@ -64,6 +65,8 @@ def measure_port(dataset: Dataset, device: torch.device, steps: int, warm: int, 
 
 def measure_textbook(dataset: Dataset, device: torch.device, steps: int, warm: int, fused: bool) -> dict[str, Any]:
     """The textbook step: fresh, and after `warm` of them."""
+    if fused and not native.why_not():
+        native.keep_freed_memory()  # as our own steps do: no page faults for buffers that come and go
     torch.manual_seed(0)
     textbook = TextbookStep(dataset.n_items, WINDOW, fused=fused, device=device)
     batches = batches_of(dataset, device)

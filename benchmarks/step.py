@@ -6,7 +6,8 @@ SASRec, B 256, D 64, L 10, K 15. For each catalogue size a made-up log is writte
 real dataset instead), then each kind is measured in a process of its own, in turn (measure_step.py):
 
     port, port_lean            the released two-network VPQ step in plain PyTorch, and without what it need not compute
-    textbook, textbook_fused   dense cross-entropy and dense Adam, PyTorch's default and its fused one
+    textbook, textbook_fused   dense cross-entropy and dense Adam: PyTorch as it is by default; with its fused Adam, and
+                               with freed memory kept, as our own steps keep it
     supervised, vpq, ...       ours, through Trainer: supervised and every method with several heads
 
 Ours are timed with fresh weights and with trained ones, after `--warm` real steps; the cost of the others does not

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -157,10 +160,31 @@ def test_mixed_of_other_types_is_the_float_one() -> None:
 
 @needs_kernels
 def test_buffers_made_for_inference_can_be_trained_with() -> None:
-    module._buffers.clear()
+    module._buffers.kept.clear()
     tensors = case(64, 50, 4, 1.0, torch.float32)
     with torch.inference_mode():
         mixed_weighted_cross_entropy(*tensors)
         float_weighted_cross_entropy(*tensors)
     for form in (mixed_weighted_cross_entropy, float_weighted_cross_entropy):
         torch.autograd.grad(form(*tensors)[0], tensors[:3])
+
+
+@pytest.mark.parametrize("loss", [mixed_weighted_cross_entropy, float_weighted_cross_entropy])
+def test_two_threads_do_not_write_into_one_buffer(loss: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    if loss is mixed_weighted_cross_entropy and native.why_not():
+        pytest.skip(native.why_not())
+    buffers = []
+
+    def compute() -> None:
+        case = [torch.randn(5, 4), torch.randn(9, 4), torch.zeros(9), torch.arange(5), torch.ones(5)]
+        loss(*case)
+        buffers.extend(buffer.data_ptr() for buffer in module._buffers.kept.values())
+        both.wait(30)  # or the second could be given the memory that the first has freed
+
+    both = threading.Barrier(2)
+    threads = [threading.Thread(target=compute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(buffers) == 2 and len(set(buffers)) == 2

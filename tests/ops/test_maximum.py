@@ -152,16 +152,39 @@ def check_pruned(case: list[Tensor], penalty: Penalty) -> None:
     low = [tensor.float() for tensor in case]
     state_BD, weight_NKD, bias_NK, mixture_K = low
     best = pruned_maximum(*low, penalty, Sketch(weight_NKD, bias_NK))
-    exact_B, _ = plain_maximum(*(tensor.double() for tensor in low), penalty)
+    exact_B, exact_item_B = plain_maximum(*(tensor.double() for tensor in low), penalty)
     # A value is a difference of a mixture and (p-sub) λ times a spread, both of products that round by their own size.
     largest_BN = torch.einsum("bd,nkd->bnk", state_BD.abs(), weight_NKD.abs()).amax(dim=2) + bias_NK.abs().amax(dim=1)
     size_B = largest_BN.amax(dim=1).double() * (1 + penalty.scale * (penalty.form == "p-sub"))
     if penalty.form == "p-mul":  # rounding of SD moves a value by its share of it, the more the larger λ
-        size_B = size_B + exact_B.abs() * penalty.scale * size_B
+        spread_B = torch.minimum(
+            *(heads_of(low, item_B).std(dim=1, correction=0) for item_B in (best.item_B, exact_item_B))
+        )
+        size_B = size_B * (1 + exact_B.abs() * penalty.scale) / (1 + penalty.scale * spread_B)
     assert bool(((best.value_B.double() - exact_B).abs() <= 3e-6 * size_B + 1e-30).all())
-    q_BK = torch.einsum("bkd,bd->bk", weight_NKD.double()[best.item_B], state_BD.double()) + bias_NK[best.item_B]
+    q_BK = heads_of(low, best.item_B)
     own_B = penalty(q_BK @ mixture_K.double(), q_BK.std(dim=1, correction=0))
     assert bool(((own_B - exact_B).abs() <= 3e-6 * size_B + 1e-30).all())
+
+
+def heads_of(case: list[Tensor], item_B: Tensor) -> Tensor:
+    """All heads' values of one item a state, in float64: B×K."""
+    state_BD, weight_NKD, bias_NK, _ = (tensor.double() for tensor in case)
+    return torch.einsum("bkd,bd->bk", weight_NKD[item_B], state_BD) + bias_NK[item_B]
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [2.0**18, 2.0**24, 2.0**25])
+def test_heads_that_cancel_in_their_mean_are_not_ruled_out(size: float) -> None:
+    """One item's heads are large, and what is left of them in the mean is of the size of their rounding."""
+    weight_NKD, state_BD = torch.zeros(40, 3, 2), torch.ones(4, 2)
+    weight_NKD[:, 1] = 0.01
+    weight_NKD[30] = torch.tensor([[size, -size], [1.0, 1.0], [-size, size]])
+    case = [state_BD, weight_NKD, torch.zeros(40, 3), torch.full((3,), 1 / 3)]
+    best = pruned_maximum(*case, Penalty("p-mul", 20.0), Sketch(weight_NKD, case[2]))
+    exact_B, item_B = plain_maximum(*(tensor.double() for tensor in case), Penalty("p-mul", 20.0))
+    assert best.item_B.tolist() == item_B.tolist()
+    torch.testing.assert_close(best.value_B.double(), exact_B, rtol=1e-5, atol=0)
 
 
 @needs_kernels

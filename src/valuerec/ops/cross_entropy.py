@@ -11,6 +11,7 @@ buffers of that size would cost more than the arithmetic. Three ways, which agre
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 import torch
@@ -20,7 +21,15 @@ from torch.nn import functional
 
 from valuerec.ops import native
 
-_buffers: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+
+class _Buffers(threading.local):
+    """Each thread's own: two that train in one process must not write into one buffer."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+
+
+_buffers: Final = _Buffers()
 WEIGHTS_AT_ONCE: Final = 1 << 26  # numbers of the one B×N buffer: 128 MiB in bfloat16, 256 MiB in float32
 _LARGEST_TOTAL: Final = 1e25  # beyond it a row's share of 1 / total is lost in bfloat16
 
@@ -152,7 +161,8 @@ def _mixed_gradients(
 
 def _buffer(use: str, like: Tensor, size: int) -> Tensor:
     key = (use, like.device, like.dtype)
-    if key not in _buffers or _buffers[key].numel() < size:
+    kept = _buffers.kept
+    if key not in kept or kept[key].numel() < size:
         with torch.inference_mode(False):  # or training could not write to it later
-            _buffers[key] = torch.empty(size, dtype=like.dtype, device=like.device)
-    return _buffers[key][:size]
+            kept[key] = torch.empty(size, dtype=like.dtype, device=like.device)
+    return kept[key][:size]

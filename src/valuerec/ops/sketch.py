@@ -30,6 +30,7 @@ CONTRASTS = 3
 _BLOCK = 2048
 _FLOOR = 1e-16  # below what float32 and bfloat16 can tell from nothing, squared or multiplied
 _HUGE = 1e30
+_MIXING = 2e-7  # times K and the norm of all heads: what a float32 sum over the heads may be off by
 
 
 class Sketch:
@@ -71,6 +72,7 @@ class Sketch:
         self.residual_N2[items_T] = residual_T2 + _FLOOR
         rows_T4D = torch.cat([mean_T1D, contrast_T3K @ centred_TKD / math.sqrt(n_heads)], dim=1)
         low_T4D, norm_T4, rounding_T4 = _rounded(rows_T4D[:, :, :width], rows_T4D[:, :, width])
+        rounding_T4 += _MIXING * n_heads * whole_TKD.flatten(1).norm(dim=1, keepdim=True)
         self.row_N4D[items_T, :, :width], self.bias_N4[items_T] = low_T4D, rows_T4D[:, :, width]
         self.norm_N4[items_T], self.rounding_N4[items_T] = norm_T4, rounding_T4
 
@@ -129,7 +131,7 @@ class MixtureSketch:
             mixed_TD, bias_T = torch.einsum("tkd,k->td", weight_NKD[part], mixture_K), bias_NK[part] @ mixture_K
             low_TD, norm_T, rounding_T = _rounded(mixed_TD, bias_T)
             self.row_N4D[part, 0, :width], self.bias_N4[part, 0], self.norm_N4[part, 0] = low_TD, bias_T, norm_T
-            self.rounding_N4[part, 0] = rounding_T + 2e-7 * n_heads * self._size_N[part]  # and of the mixing itself
+            self.rounding_N4[part, 0] = rounding_T + _MIXING * n_heads * self._size_N[part]
         return self._nothing
 
 
