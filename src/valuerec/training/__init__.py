@@ -218,8 +218,8 @@ def describe_engine(engine: str, device: torch.device) -> str:
 def _open(path: Path, config: TrainConfig, dataset: Dataset, reporter: Reporter) -> Run:
     """Open and lock a run to go on with, having compared its configuration with the one asked for."""
     run = Run(path)
-    run.lock()
     try:
+        run.lock()
         check_whole(path, run.manifest, FIXED)  # the rest is put back
         _check_same(run, config, dataset)
         _note_other_machine(run, environment(choose_device(config.device), run.environment["engine"]), reporter)
