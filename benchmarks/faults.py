@@ -1,7 +1,7 @@
-"""A training process whose files fail on purpose: it is killed, or an operation fails, at the n-th operation on a file.
+"""A training process whose files fail on purpose: it is killed, or an operation fails, at the n-th operation.
 
-Operations are those in one folder: mkdir, write, fsync (of files and folders), replace, rename, unlink and rmdir, counted
-from 1. The file layer is Python's own, wrapped in the child alone; a write that is killed or fails has written half.
+Operations are those in one folder: mkdir, write, fsync (of files and folders), replace, rename, unlink and rmdir,
+counted from 1. The file layer is Python's own, wrapped in the child alone; a write that is killed or fails has written half.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_REMOVALS: Final = ("unlink", "rmdir")  # valuerec may let these fail
+REMOVALS: Final = ("rename", "unlink", "rmdir")  # valuerec may let these fail
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class FileLayer:
         self._renamed: str | None = None
 
     def tell(self, *words: object) -> None:
+        """Add a line to the trace."""
         os.write(self.trace, (" ".join(map(str, words)) + "\n").encode())
 
     def due(self, kind: str) -> bool:
@@ -66,7 +67,7 @@ class FileLayer:
         self.count += 1
         self.tell("op", kind)
         fault = self.fault
-        if fault.at is None or (fault.errno is not None and kind in _REMOVALS):
+        if fault.at is None or (fault.errno is not None and kind in REMOVALS):
             return False
         return self.count == fault.at or (fault.lasting and self.count > fault.at)
 
@@ -78,10 +79,12 @@ class FileLayer:
             raise OSError(self.fault.errno, os.strerror(self.fault.errno))
 
     def at(self, kind: str) -> None:
+        """An operation that does all or nothing."""
         if self.due(kind):
             self.strike()
 
     def ours(self, path: Any) -> bool:
+        """Whether a path lies in the folder."""
         return isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(self.folder)
 
     def install(self) -> None:
@@ -104,7 +107,8 @@ class FileLayer:
         return wrapped
 
     def fsync(self, descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        """In place of `os.fsync`; a checkpoint's rename is committed by it."""
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if self.ours(path):
             self.at("fsync")
         self._fsync(descriptor)
@@ -113,6 +117,7 @@ class FileLayer:
             self._renamed = None
 
     def open(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
+        """In place of `open`."""
         if not set(mode) & set("wax+") or not self.ours(file):
             return self._open(file, mode, buffering, *rest, **options)
         raw = io.BufferedWriter(_File(self, os.fspath(file), mode.replace("b", "")))

@@ -4,15 +4,15 @@
 
 Tiny runs of every kind of method and both protocols, in processes of their own. A case is one run:
 
-- kills: SIGKILL at an operation on a file (half of the cases, which go through every one of them in turn; a killed write
-  has written half) or at a random time, and in every third case again while it goes on. Then it goes on to its end.
+- kills: SIGKILL at an operation on a file (half of the cases, which go through every one of them in turn; a killed
+  write has written half) or at a random time, and in every third case again while it goes on.
 - failures: a full disk (ENOSPC, from an operation on) or an I/O error (EIO, of one operation), at every mkdir, write,
-  flush and rename in turn. The process must end with 1 and one sentence; then it goes on to its end.
+  flush and rename in turn, but for those that remove something. The process must end with 1 and one sentence.
 
 Checked each time: every checkpoint whose rename was flushed is there and whole, but for those dropped for newer ones;
-at most one interval of steps is lost; what the RUN's manifest names is whole; the run goes on and ends with the weights'
-SHA-256, log and metrics of a run that nothing happened to, and leaves no temporary file. With --rows, a line a case is
-kept in a file, and a later call goes on after the last.
+at most one interval of steps is lost; what the RUN's manifest names is whole; the run goes on and ends with the
+weights' SHA-256, log and metrics of a run that nothing happened to, and leaves no temporary file. With --rows, a line a
+case is kept in a file, and a later call goes on after the last.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from faults import Fault, Outcome, run_child
+from faults import REMOVALS, Fault, Outcome, run_child
 from made_up_log import write_dataset
 from provenance import provenance
 from valuerec.errors import ValuerecError
@@ -71,7 +71,7 @@ class Whole(NamedTuple):
     seconds: float
 
 
-class Trouble(AssertionError):
+class TroubleError(AssertionError):
     """A promise was broken."""
 
 
@@ -90,7 +90,7 @@ def end_of(run: Path) -> End:
 
 def require(allowed: bool, trouble: str) -> None:
     if not allowed:
-        raise Trouble(trouble)
+        raise TroubleError(trouble)
 
 
 def check_after(run: Path, outcome: Outcome, before: int) -> int:
@@ -106,11 +106,11 @@ def check_after(run: Path, outcome: Outcome, before: int) -> int:
         require(promised == 0, "the run is gone")
         return 0
     opened = Run(run)
-    require(not damaged_files(run, opened.manifest) or not outcome.code, "the manifest names what is not whole")
+    require(not damaged_files(run, opened.manifest), "the manifest names what is not whole")
     try:
         found = checkpoint.newest(opened, torch.device("cpu"))
     except ValuerecError as error:
-        raise Trouble(f"no whole checkpoint: {error}") from error
+        raise TroubleError(f"no whole checkpoint: {error}") from error
     step = found.step if found else 0
     require(not found or not found.skipped, "a checkpoint is there and not whole")
     require(step >= promised, f"the checkpoint of step {promised} is lost")
@@ -156,7 +156,7 @@ def kill_case(data: Path, options: list[str], folder: Path, whole: Whole, number
 
 def failing(whole: Whole) -> list[int]:
     """The operations whose failure must end the process."""
-    return [place for place, kind in enumerate(whole.kinds, start=1) if kind not in ("unlink", "rmdir")]
+    return [place for place, kind in enumerate(whole.kinds, start=1) if kind not in REMOVALS]
 
 
 def failure_case(data: Path, options: list[str], folder: Path, whole: Whole, number: int) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def measure(kills: int, failures: int, path: Path | None = None) -> list[dict[st
             row: dict[str, Any] = {"what": what, "number": number, "options": " ".join(CASES[kind])}
             try:
                 row |= (kill_case if what == "kill" else failure_case)(data, CASES[kind], place, whole[kind], number)
-            except Trouble as trouble:
+            except TroubleError as trouble:
                 row["trouble"] = str(trouble)
                 kept = Path(tempfile.mkdtemp(prefix="valuerec-trouble-"))
                 shutil.copytree(place, kept, dirs_exist_ok=True)

@@ -108,8 +108,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder in one step: it is renamed first, so that no half of it is ever seen under its name."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    path.replace(partial)
+    partial = path.with_name(f".{path.name}.removing.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    path.rename(partial)
     shutil.rmtree(partial)
 
 
