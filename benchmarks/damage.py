@@ -2,9 +2,9 @@
 
     python benchmarks/damage.py [--count 2000] [--ends 50] [--json]
 
-A tiny run with two checkpoints; a copy of the newer one is damaged in one of the ways of `WAYS`, drawn anew each time,
-in a file and place drawn anew, and the newest whole checkpoint is asked for. It must be the older one, bit for bit as it
-was written. In `--ends` of the cases the run is also resumed, and must end as the undisturbed run did.
+A tiny run with two checkpoints; a copy of the newer one is damaged in one of the ways of `WAYS`, taken in turn, in a file
+and place drawn anew, and the newest whole checkpoint is asked for. It must be the older one, bit for bit as it was
+written. In `--ends` of the cases the run is also resumed, and must end as the undisturbed run did.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def missing(newer: Path, older: Path, foreign: Path, draw: random.Random) -> Non
 
 def other_steps_file(newer: Path, older: Path, foreign: Path, draw: random.Random) -> None:
     """A file is that of the older checkpoint: a stale manifest is one of these."""
-    path = _any_file(newer, draw)
+    others = [path for path in sorted(newer.iterdir()) if path.read_bytes() != (older / path.name).read_bytes()]
+    path = draw.choice(others)
     shutil.copyfile(older / path.name, path)
 
 

@@ -1,7 +1,8 @@
 """A training process whose files fail on purpose: it is killed, or an operation fails, at the n-th operation.
 
 Operations are those in one folder: mkdir, write, fsync (of files and folders), replace, rename, unlink and rmdir,
-counted from 1. The file layer is Python's own, wrapped in the child alone; a write that is killed or fails has written half.
+counted from 1. The file layer is Python's own, wrapped in the child alone; a write that is killed or fails has written
+half.
 """
 
 from __future__ import annotations
