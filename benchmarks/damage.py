@@ -2,8 +2,8 @@
 
     python benchmarks/damage.py [--count 2000] [--ends 50] [--json]
 
-A tiny run with two checkpoints; a copy of the newer one is damaged in one of the ways of `WAYS`, taken in turn, in a file
-and place drawn anew, and the newest whole checkpoint is asked for. It must be the older one, bit for bit as it was
+A tiny run with two checkpoints; a copy of the newer one is damaged in one of the ways of `WAYS`, taken in turn, in a
+file and place drawn anew, and the newest whole checkpoint is asked for. It must be the older one, bit for bit as it was
 written. In `--ends` of the cases the run is also resumed, and must end as the undisturbed run did.
 """
 
