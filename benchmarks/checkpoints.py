@@ -3,7 +3,7 @@
     python benchmarks/checkpoints.py [--items 26702] [--minutes 5] [--folder FOLDER] [--json]
 
 VPQ as it is by default on a made-up log (`made_up_log.py`). After some steps checkpoints are written, flushed to the
-disk of the folder (a temporary one by default), and timed; the process's peak of resident memory is taken anew for each.
+disk of the folder (a temporary one by default), and timed; the process's peak of memory is taken anew for each.
 The share is that of the slowest: seconds / (60 * minutes + seconds). "Model" is the network's weights alone.
 """
 

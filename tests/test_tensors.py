@@ -43,5 +43,5 @@ def test_tied_and_strided_tensors_come_back_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValuerecError, match="Writing .* failed: no such file"):
+    with pytest.raises(ValuerecError, match=r"Writing .* failed: no such file"):
         save_tensors(tmp_path / "nowhere" / "x", {"a": torch.ones(1)})

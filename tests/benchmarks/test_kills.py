@@ -1,4 +1,4 @@
-"""A few of the kills, failures and damages of which `benchmarks/` does many; docs/checkpoints.md has the full counts."""
+"""A few of the kills, failures and damages of which `benchmarks/` does many (docs/checkpoints.md)."""
 
 from __future__ import annotations
 

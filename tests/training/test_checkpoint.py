@@ -57,7 +57,8 @@ def files(run: Path) -> dict[str, Any]:
         elif path.name == "metrics.json":
             answer[path.name] = json.loads(path.read_text()) | {"seconds": 0}
         elif path.name == "manifest.json":
-            answer[path.name] = {name: json.loads(path.read_text())[name] for name in ("status", "step", "weights")}
+            manifest = json.loads(path.read_text())
+            answer[path.name] = [manifest.get(name) for name in ("status", "step", "weights")]
         elif path.name not in ("checkpoints", "config.json", "environment.json"):
             answer[path.name] = path.read_bytes()
     return answer
@@ -170,7 +171,7 @@ def test_where_something_would_be_lost_it_does_not_begin_again(small: Dataset, t
     before = files(run)
     with pytest.raises(ValuerecError, match="it holds no checkpoint"):
         vr.train(small, out=run, resume=True, **options)
-    assert {name: value for name, value in files(run).items() if name != ".lock"} == before | {}
+    assert files(run) == before
 
 
 def test_what_was_skipped_is_told_set_aside_and_dropped_when_its_step_is_reached_again(
@@ -196,7 +197,7 @@ def test_where_all_are_damaged_it_says_so_and_touches_nothing(small: Dataset, tm
     for folder in (run / "checkpoints").iterdir():
         (folder / "state.safetensors").write_bytes(b"")
     before = files(run)
-    with pytest.raises(ValuerecError, match="none of its 2 checkpoints is whole .* state.safetensors differs"):
+    with pytest.raises(ValuerecError, match=r"none of its 2 .* state\.safetensors differs"):
         vr.train(small, out=run, resume=True, **SMALL)
     assert files(run) == before and names(run) == ["step-000000005", "step-000000010"]
 
