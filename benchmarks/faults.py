@@ -176,7 +176,8 @@ def run_child(
         kill_after: seconds after which the process is killed from outside.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["valuerec.cli", "valuerec.stages", "valuerec.training", "valuerec.model"])
+    packages = ["valuerec.cli", "valuerec.stages", "valuerec.training", "valuerec.model", "torch._dynamo"]
+    context.set_forkserver_preload(packages)
     trace, told = scratch / "trace", scratch / "told"
     for path in (trace, told):
         path.write_bytes(b"")
