@@ -41,7 +41,7 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(items: int, minutes: float, folder: Path) -> dict[str, Any]:
+def measure(items: int, minutes: float, folder: Path, n_steps: int = STEPS) -> dict[str, Any]:
     dataset = write_dataset(folder / "data", items)
     config = TrainConfig(checkpoint_minutes=minutes, keep_checkpoints=2)
     device = torch.device("cpu")
@@ -54,9 +54,9 @@ def measure(items: int, minutes: float, folder: Path) -> dict[str, Any]:
     seconds, extra, steps = [], [], []
     for _ in range(TIMES):
         started = time.perf_counter()
-        for _ in range(STEPS):
+        for _ in range(n_steps):
             trainer._one_step()
-        steps.append((time.perf_counter() - started) / STEPS)
+        steps.append((time.perf_counter() - started) / n_steps)
         forget_peak()
         before = memory("VmRSS")
         started = time.perf_counter()
