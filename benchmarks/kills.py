@@ -21,6 +21,7 @@ import argparse
 import errno
 import hashlib
 import json
+import math
 import random
 import shutil
 import sys
@@ -132,11 +133,19 @@ def finish(data: Path, options: list[str], run: Path, scratch: Path, whole: Whol
     require(not left, f"left behind: {left}")
 
 
+def spread(number: int, length: int) -> int:
+    """Each of `length` places once in as many numbers, far apart, so that few numbers are everywhere too."""
+    stride = int(0.618 * length)
+    while math.gcd(stride, length) != 1:
+        stride += 1
+    return number * stride % length
+
+
 def kill_case(data: Path, options: list[str], folder: Path, whole: Whole, number: int) -> dict[str, Any]:
     """One run that is killed once or twice."""
     draw = random.Random(number)
     run, scratch = folder / "files" / "run", folder
-    at = number // (2 * len(CASES)) % len(whole.kinds) + 1
+    at = spread(number // (2 * len(CASES)), len(whole.kinds)) + 1
     kills, step, where = 0, 0, []
     for again in range(2 if number % 3 == 0 else 1):
         if (number // len(CASES) + again) % 2 == 0:
@@ -164,7 +173,7 @@ def failure_case(data: Path, options: list[str], folder: Path, whole: Whole, num
     run, scratch = folder / "files" / "run", folder
     places = failing(whole)
     full = number // len(CASES) % 2 == 0
-    at = places[number // (2 * len(CASES)) % len(places)]
+    at = places[spread(number // (2 * len(CASES)), len(places))]
     outcome = go_on(data, options, run, scratch, fault=Fault(at, errno.ENOSPC if full else errno.EIO, lasting=full))
     told = outcome.stderr.splitlines()
     require(outcome.code == 1, f"exit code {outcome.code}: {outcome.stderr}")
