@@ -33,6 +33,7 @@ bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle mac
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/checkpoints.py
 
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py

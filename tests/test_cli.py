@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import valuerec
 from valuerec import cli
 from valuerec.backbones import BACKBONES
 from valuerec.training import TrainConfig
@@ -373,6 +374,8 @@ def test_folders_that_are_no_good_are_refused_by_every_command(
         assert cli.run(line) == 1
         out, told = capsys.readouterr()
         assert "damaged" in out and "is damaged" in told and told.count("\n") == 1
+    elif command == "resume" and how == "a bit flipped":  # of the weights, which the checkpoint has too
+        assert cli.run(line) == 0 and cli.run(["info", str(folder)]) == 0
     else:
         assert says in refused(capsys, line, code)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.csv").exists()
@@ -510,6 +513,61 @@ def test_an_interrupted_training_leaves_a_run_to_use_and_to_go_on_with(
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["status"] == "finished" and metrics["steps"] == steps + 3
     assert "Resuming from" in capsys.readouterr().err and cli.run(["info", str(run)]) == 0
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_being_ended_while_the_command_line_is_loaded_is_a_sentence(how: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from valuerec.__main__ import main\n"
+        "class Ends:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'valuerec.cli': os.kill(os.getpid(), signal.{how})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
+        "sys.meta_path.insert(0, Ends())\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "valuerec: Interrupted.\n")
+
+
+def test_the_package_runs_as_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "valuerec", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{valuerec.__version__}\n", "")
+
+
+def test_ctrl_c_that_a_library_turned_into_another_error_is_still_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("cannot import") from error
+
+    monkeypatch.setattr("valuerec.methods.list_methods", broken)
+    assert refused(capsys, ["methods"], 130) == "valuerec: Interrupted.\n"
+
+
+def test_an_argument_that_is_not_utf8_is_a_sentence(world: World, tmp_path: Path) -> None:
+    out = os.fsencode(tmp_path) + b"/caf\xe9"
+    command = [sys.executable, "-m", "valuerec.cli", "train", str(world.data), "--out"]
+    done = subprocess.run([*map(os.fsencode, command), out], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "caf\\xe9 is not UTF-8; rename" in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_a_second_training_into_a_run_is_refused(world: World, tmp_path: Path) -> None:
+    line = ["train", str(world.data), "--heads", "3", *SMALL, "--epochs", "100000", "--patience", "100000"]
+    line += ["--out", str(tmp_path / "run")]
+    process = train_until_validated(line)
+    for second in (line, [*line, "--resume"]):
+        done = called(second)
+        assert (done.returncode, done.stdout) == (2, "") and "in use" in done.stderr
+    process.kill()
+    process.communicate()
+    done = called([*line, "--resume", "--max-steps", "5"])
+    assert done.returncode == 0, done.stderr
 
 
 def test_being_ended_while_preparing_leaves_nothing(world: World, tmp_path: Path) -> None:

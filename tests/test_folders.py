@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.folders import damaged_files, new_folder, read_manifest, write_json, write_manifest
+from valuerec.folders import damaged_files, new_folder, read_manifest, remove_folder, write_json, write_manifest
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -27,6 +27,43 @@ def test_or_not_at_all(tmp_path: Path, trouble: BaseException) -> None:
     assert list(tmp_path.iterdir()) == []
     if isinstance(trouble, OSError):
         assert isinstance(caught.value, ValuerecError) and "no space is left" in str(caught.value)
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    left, others = tmp_path / ".out.abcd0123.partial", tmp_path / ".out.mine.partial"
+    for folder in (left, others):
+        folder.mkdir()
+        (folder / "a").write_text("half")
+    with new_folder(tmp_path / "out") as living:
+        assert not left.exists() and others.exists()
+        with new_folder(tmp_path / "out") as second:
+            (second / "a").write_text("2")
+            assert living.exists()
+        (living / "a").write_text("1")
+        (tmp_path / "out").rename(tmp_path / "second")
+    assert (tmp_path / "out" / "a").read_text() == "1" and (tmp_path / "second" / "a").read_text() == "2"
+
+
+def test_a_folder_goes_in_one_step(tmp_path: Path) -> None:
+    for attempt in range(2):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "x").write_text(str(attempt))
+        if attempt:  # a killed process had not finished
+            (tmp_path / ".a.removing.partial" / "deep").mkdir(parents=True)
+        remove_folder(tmp_path / "a")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_any_change_of_a_manifest_is_noticed(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "dataset", 1, {"x": 1e-07})
+    path = tmp_path / "manifest.json"
+    text = path.read_bytes()
+    for changed in (text.replace(b"1e-07", b"1E-07"), text.replace(b"1e-07", b"1e-06"), text + b"\n"):
+        path.write_bytes(changed)
+        with pytest.raises(ValuerecError, match="differs from its own digest"):
+            read_manifest(tmp_path, "dataset", 1)
+    path.write_bytes(text)
+    assert read_manifest(tmp_path, "dataset", 1)["x"] == 1e-07
 
 
 def test_what_is_in_use_stays_as_it_is(tmp_path: Path) -> None:

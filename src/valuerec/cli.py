@@ -156,6 +156,8 @@ def train(
     validate_every: int | None = None,
     patience: int = 3,
     checkpoint_every: int | None = None,
+    checkpoint_minutes: float = 5.0,
+    keep_checkpoints: int = 2,
     resume: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -232,8 +234,14 @@ def train(
         Stop after so many validations without a better score.
     checkpoint_every
         Steps between two checkpoints, for --resume.
+    checkpoint_minutes
+        Minutes between two checkpoints, or more where writing them would take more than 2 % of the time; 0 for none by
+        time.
+    keep_checkpoints
+        How many of the newest are kept.
     resume
-        Go on from the newest checkpoint in OUT.
+        Go on from the newest whole checkpoint in OUT; a run that ended goes on where more --epochs, --max-steps or
+        --patience are given.
     seed
         Of weights, batch order, dropout and mixtures.
     device
@@ -283,6 +291,8 @@ def train(
         validate_every=validate_every,
         patience=patience,
         checkpoint_every=checkpoint_every,
+        checkpoint_minutes=checkpoint_minutes,
+        keep_checkpoints=keep_checkpoints,
         seed=seed,
         device=device,
         engine=engine,
@@ -625,6 +635,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line in this process; returns the exit code."""
+    for argument in arguments:
+        if (shown := os.fsencode(argument).decode(errors="backslashreplace")) != argument:
+            return _fail(f"The argument {shown} is not UTF-8; rename what it names, or write it otherwise.", 2)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -643,6 +656,8 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail("The machine's memory does not suffice; use a smaller batch, fewer heads or a larger machine.", 1)
     except Exception as error:
+        if _interrupted(error):
+            return _fail("Interrupted.", 130)
         if os.environ.get("VALUEREC_TRACEBACK"):
             raise
         text = " ".join(str(error).split())
@@ -652,6 +667,13 @@ def run(arguments: list[str]) -> int:
             1,
         )
     return 0
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error is what some library made of Ctrl-C while it was being imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(sentence: str, code: int) -> int:
@@ -761,7 +783,7 @@ def _print_info(path: Path, answer: dict[str, Any]) -> None:
     table.columns[0].no_wrap = True
     metrics = answer.get("metrics") or {}
     splits = {name: metrics[name] for name in ("test", "validation") if name in metrics}
-    shown = {name: value for name, value in answer.items() if name not in ("files", "damaged", "metrics")}
+    shown = {name: value for name, value in answer.items() if name not in ("files", "digest", "damaged", "metrics")}
     shown["metrics"] = {name: value for name, value in metrics.items() if name not in splits}
     for name, value in _flat("", shown):
         table.add_row(name, value)

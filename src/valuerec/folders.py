@@ -1,7 +1,7 @@
 """Folders that valuerec writes: made whole or not at all, described by one `manifest.json`.
 
-A dataset, a run and a bundle are folders. Each holds a manifest with the kind of folder, a schema version and,
-for every data file, its size and SHA-256.
+A dataset, a run, a checkpoint and a bundle are folders. Each holds a manifest with the kind of folder, a schema
+version, for every data file its size and SHA-256, and a digest of the manifest itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,8 +21,10 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.locks import try_lock
 
 MANIFEST = "manifest.json"
+_UNDIGESTED = "0" * 64
 
 
 class FileEntry(BaseModel, strict=True):
@@ -73,25 +76,61 @@ def check_unused(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that becomes `path` when the block ends well, and else vanishes.
 
+    Files, the temporary folder and, after the rename, the parent are flushed, in this order. What a killed process left
+    of an earlier attempt is removed; what a living one is writing is not.
+
     Raises:
         UsageError: where `path` is in use already.
         ValuerecError: where the disk is full or may not be written to.
     """
     with explained_io(f"Writing {path}"):
         check_unused(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(path.parent)
+        clear_leftovers(path)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        lock = try_lock(partial)
         try:
             yield partial
             for file in partial.iterdir():
                 flush(file)
             partial.chmod(0o755)
+            flush(partial)
             check_unused(path)  # somebody else may have been faster
             partial.replace(path)
             flush(path.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        finally:
+            if lock is not None:
+                lock.release()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder in one step: it is renamed first, so that no half of it is ever seen under its name."""
+    partial = path.with_name(f".{path.name}.removing.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    path.rename(partial)
+    shutil.rmtree(partial)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the temporary folders of `path` that killed processes left."""
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.partial")
+    with contextlib.suppress(OSError):  # cleaning up is a courtesy
+        for each in path.parent.iterdir():
+            if temporary.fullmatch(each.name) and each.is_dir() and not each.is_symlink() and (lock := try_lock(each)):
+                if lock.sure:
+                    shutil.rmtree(each, ignore_errors=True)
+                lock.release()
+
+
+def _make_parents(path: Path) -> None:
+    """Make a folder and those above it; what is made is on the disk."""
+    if not path.is_dir():
+        _make_parents(path.parent)
+        path.mkdir(exist_ok=True)
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:
@@ -111,15 +150,36 @@ def sha256(path: Path) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as readable JSON, replacing the file in one step."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, _as_json(content))
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, replacing the file in one step."""
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, replacing the target in one step."""
+    with replaced(target) as partial, source.open("rb") as read, partial.open("wb") as written:
+        shutil.copyfileobj(read, written, 1 << 20)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a temporary file's name that replaces `path`, flushed, when the block ends well, and else vanishes."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    flush(partial)
-    partial.replace(path)
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -150,9 +210,15 @@ def write_manifest(
     if files is None:
         files = (file for file in folder.iterdir() if file.is_file() and file.name != MANIFEST)
     described = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(files)}
-    manifest = {"kind": kind, "schema_version": version, **content, "files": described}
+    manifest = {"kind": kind, "schema_version": version, **content, "files": described, "digest": _UNDIGESTED}
+    manifest["digest"] = _digest(_as_json(manifest).encode(), _UNDIGESTED)
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _digest(text: bytes, digest: str) -> str:
+    """The SHA-256 of a manifest with noughts where its digest stands."""
+    return hashlib.sha256(text.replace(digest.encode(), _UNDIGESTED.encode())).hexdigest()
 
 
 def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
@@ -181,6 +247,8 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValuerecError(f"{path}, field {field}: {first['msg']}; make the {kind} again.") from error
+    if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
+        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest

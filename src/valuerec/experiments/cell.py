@@ -19,7 +19,10 @@ from valuerec.training.run import describe
 
 Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.making` says what it holds
 
-_DECIDES_NOTHING: Final = ("seed", "device", "engine", "log_every", "checkpoint_every", "protocol")
+_DECIDES_NOTHING: Final = (
+    *("seed", "device", "engine", "log_every", "protocol"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Cell:
             protocol=self.protocol,
             seed=self.seed,
             device=device,
+            checkpoint_minutes=0,  # a cell's run is dropped when it ends
             **self.training,
         )
 

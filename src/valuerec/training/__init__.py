@@ -21,10 +21,11 @@ from valuerec.training.config import TrainConfig
 from valuerec.training.learners import fresh_network
 from valuerec.training.planning import Plan, lengths_of, plan_run
 from valuerec.training.reporting import Reporter
-from valuerec.training.run import Run, describe
+from valuerec.training.run import FIXED, Run, describe, environment
 from valuerec.training.trainer import DivergedError, Trainer
 
-_MAY_CHANGE = {"epochs", "max_steps", "patience", "checkpoint_every", "log_every", "device"}
+_MAY_CHANGE = {"epochs", "max_steps", "patience", "log_every", "device"}
+_MAY_CHANGE |= {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints"}
 
 
 def train(
@@ -42,7 +43,8 @@ def train(
         data: a dataset, or its folder.
         out: the RUN folder; must not be in use, unless resuming.
         config: the run, whole; or give its fields as `options` (backbone=vr.SASRec(), method=vr.VPQ(), seed=1, ...).
-        resume: go on from the newest whole checkpoint in `out`; the configuration must be the same but for limits.
+        resume: go on from the newest whole checkpoint in `out`, to the same bits as without a stop on the same machine,
+            device and number of threads; the configuration must be the same but for limits.
         quiet: print nothing.
         options: fields of `TrainConfig`.
 
@@ -50,7 +52,7 @@ def train(
         The RUN folder. The weights kept are those with the best validation score.
 
     Raises:
-        UsageError: for a wrong option, or an output folder in use.
+        UsageError: for a wrong option, or an output folder in use, be it by another process that trains into it.
         ValuerecError: where training diverges (the weights kept so far are scored) or a file can't be written.
     """
     if config is None:
@@ -69,12 +71,23 @@ def train(
         with explained_io(f"Writing {out}"):
             check_unused(Path(out))
     network = fresh_network(config, dataset.n_items, device)
-    run = _open(Path(out), config, dataset) if resume else Run.create(Path(out), config, dataset, device)
-    trainer = Trainer(config, dataset, network, run, reporter)
-    reporter.say(f"  {describe_engine(network.engine, device)}")
-    if resume:
-        trainer.resume()
-        run.reopen()
+    run = _open(Path(out), config, dataset, reporter) if resume else Run.create(Path(out), config, dataset, device)
+    try:
+        trainer = Trainer(config, dataset, network, run, reporter)
+        reporter.say(f"  {describe_engine(network.engine, device)}")
+        if resume:
+            trainer.resume()
+        _to_the_end(trainer)
+    finally:
+        run.release()
+    return run.path
+
+
+def _to_the_end(trainer: Trainer) -> None:
+    """Train, score, and say how to go on where somebody interrupts."""
+    run, reporter = trainer.run, trainer.reporter
+    command = shlex.join(["valuerec", "train", str(trainer.dataset.path), "--out", str(run.path), "--resume"])
+    again = f"go on with: {command} (and the same options)"
     try:
         status = trainer.fit()
     except DivergedError:
@@ -85,6 +98,8 @@ def train(
         with contextlib.suppress(ValuerecError):  # the first trouble is the one to tell
             run.finish("failed", None)
         raise
+    except KeyboardInterrupt:  # a second one, while the first was being obeyed
+        raise KeyboardInterrupt(again if trainer.keeps_checkpoints else "") from None
     if status == "interrupted":
         reporter.say(f"Interrupted at step {trainer.step}; scoring what there is (Ctrl-C again to leave it).")
     try:
@@ -92,11 +107,9 @@ def train(
     except KeyboardInterrupt:
         run.finish(status, None)
         if status != "interrupted":
-            raise KeyboardInterrupt(f"the weights are whole; score them with: valuerec evaluate {out}") from None
+            raise KeyboardInterrupt(f"the weights are whole; score them with: valuerec evaluate {run.path}") from None
     if status == "interrupted":
-        again = shlex.join(["valuerec", "train", str(dataset.path), "--out", str(out), "--resume"])
-        raise KeyboardInterrupt(f"go on with: {again} (and the same options)")
-    return run.path
+        raise KeyboardInterrupt(again)
 
 
 def _finish(trainer: Trainer, status: str) -> None:
@@ -202,10 +215,30 @@ def describe_engine(engine: str, device: torch.device) -> str:
     return f"engine {engine}, {where}{reason}"
 
 
-def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
-    """Open a run to go on with, having compared its configuration with the one asked for."""
+def _open(path: Path, config: TrainConfig, dataset: Dataset, reporter: Reporter) -> Run:
+    """Open and lock a run to go on with, having compared its configuration with the one asked for."""
     run = Run(path)
-    check_whole(path, run.manifest)
+    try:
+        run.lock()
+        check_whole(path, run.manifest, FIXED)  # the rest is put back
+        _check_same(run, config, dataset)
+        _note_other_machine(run, environment(choose_device(config.device), run.environment["engine"]), reporter)
+    except BaseException:
+        run.release()
+        raise
+    return run
+
+
+def _note_other_machine(run: Run, here: dict[str, Any], reporter: Reporter) -> None:
+    """Say so where what follows may not be, bit by bit, what would have followed without a stop."""
+    for name in ("valuerec", "torch", "platform", "device", "threads"):
+        before, now = run.environment.get(name), here[name]
+        if before != now:
+            reporter.say(f"Note: {run.path} began with {name} = {before}, now it is {now}: the last bits may differ.")
+
+
+def _check_same(run: Run, config: TrainConfig, dataset: Dataset) -> None:
+    path = run.path
     asked, recorded = describe(config, dataset), run.config
     if asked["dataset"]["fingerprint"] != recorded["dataset"]["fingerprint"]:
         raise UsageError(
@@ -224,7 +257,6 @@ def _open(path: Path, config: TrainConfig, dataset: Dataset) -> Run:
                     f"{path} was trained with {part} {name} = {recorded[part].get(name)!r}, now it is {value!r}; "
                     "resume with the same."
                 )
-    return run
 
 
 def _check_names(options: dict[str, Any]) -> None:

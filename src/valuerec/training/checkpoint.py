@@ -1,73 +1,175 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped."""
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
+
+A folder `RUN/checkpoints/step-N`: the state, and the log and the best weights as they were at that step, which put the
+RUN back to it. A checkpoint that is damaged is never chosen; one that a killed process was writing is never seen.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from valuerec.errors import ValuerecError
-from valuerec.folders import Manifest, damaged_files, explained_io, new_folder, read_manifest, write_manifest
+from valuerec.folders import (
+    Manifest,
+    copy_file,
+    damaged_files,
+    explained_io,
+    new_folder,
+    read_manifest,
+    remove_folder,
+    write_manifest,
+)
 from valuerec.tensors import load_tensors, save_tensors
+from valuerec.training.run import LOG, Run
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+STATE: Final = "state.safetensors"
+BEST: Final = "best.safetensors"
+
+
+class Progress(BaseModel, extra="forbid", strict=True):
+    """What the trainer remembers beside tensors.
+
+    `summed` steps lie in the sums of the open log interval; `validated` is the step of the latest validation; `worse`
+    counts validations since the best; `outside` and `best_outside` are shares of Q-values.
+    """
+
+    seconds: float
+    summed: int
+    best_score: float | None
+    best_step: int
+    worse: int
+    validated: int
+    outside: float | None
+    best_outside: float | None
 
 
 class CheckpointManifest(Manifest):
-    """What the manifest of a checkpoint must hold."""
+    """What the manifest of a checkpoint must hold; `run` is the SHA-256 of the run's configuration."""
 
     step: int
-    progress: dict[str, float | int | None]
+    run: str
+    progress: Progress
+    digest: str
 
 
-KEPT: Final = 2
+class Found(NamedTuple):
+    """A whole checkpoint, and why newer ones were passed over."""
+
+    folder: Path
+    step: int
+    tensors: dict[str, Tensor]
+    progress: Progress
+    skipped: dict[Path, str]
 
 
-def save(run: Path, step: int, tensors: dict[str, Tensor], progress: dict[str, Any]) -> Path:
-    """Write a checkpoint beside the older ones and drop all but the newest two.
+def save(run: Run, step: int, tensors: dict[str, Tensor], progress: Progress, keep: int) -> Path:
+    """Write a checkpoint; then drop all but the newest `keep`, and damaged ones whose step is reached again.
+
+    The order: files into a temporary folder, each flushed, the manifest last, the folder renamed, its parent flushed.
 
     Args:
-        run: the RUN folder.
+        run: the run; its log and its best weights are copied.
         step: steps done.
         tensors: weights, target and optimiser state.
-        progress: what else the run must remember (JSON).
+        progress: what else the run must remember.
+        keep: at least 1.
+
+    Raises:
+        ValuerecError: where the disk is full or fails, or the run's weights file has changed.
     """
-    folder = run / "checkpoints" / f"step-{step:09d}"
-    with explained_io(f"Writing {folder}"):
-        if folder.exists():
-            shutil.rmtree(folder)
+    folder = run.path / "checkpoints" / f"step-{step:09d}"
     with new_folder(folder) as partial:
-        save_tensors(partial / "state.safetensors", tensors)
-        write_manifest(partial, "checkpoint", SCHEMA_VERSION, {"step": step, "progress": progress})
-    for old in _folders(run)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+        save_tensors(partial / STATE, tensors)
+        copy_file(run.path / LOG, partial / LOG)
+        if progress.best_step:
+            copy_file(run.path / run.manifest["weights"], partial / BEST)
+        content = {"step": step, "run": _identity(run), "progress": progress.model_dump()}
+        files = write_manifest(partial, "checkpoint", SCHEMA_VERSION, content)["files"]
+        if progress.best_step and files[BEST] != run.manifest["files"][run.manifest["weights"]]:
+            raise ValuerecError(f"{run.path / run.manifest['weights']} has changed since it was written; "
+                                "go on with --resume, which puts it back.")  # fmt: skip
+    superseded = [old for old in _aside(run.path) if _step_of(old) <= step]
+    for old in _folders(run.path)[keep:] + superseded:
+        with contextlib.suppress(OSError):  # it stays, and is tried again next time
+            remove_folder(old)
     return folder
 
 
-def newest(run: Path, device: torch.device) -> tuple[Path, dict[str, Tensor], dict[str, Any], list[Path]]:
-    """The newest checkpoint that is whole: its folder, tensors and progress, and the folders skipped before it.
+def newest(run: Run, device: torch.device) -> Found | None:
+    """The newest checkpoint that is whole; None where there is none at all.
 
     Raises:
-        ValuerecError: where there is none.
+        ValuerecError: where there are some and all are damaged.
     """
-    skipped = []
-    for folder in _folders(run):
+    skipped: dict[Path, str] = {}
+    for folder in _folders(run.path):
         try:
-            manifest = read_manifest(folder, "checkpoint", SCHEMA_VERSION, CheckpointManifest)
-            if damaged_files(folder, manifest):
-                raise ValuerecError(f"{folder} is damaged.")
-            tensors = load_tensors(folder / "state.safetensors", device)
-        except ValuerecError:
-            skipped.append(folder)
-            continue
-        return folder, tensors, manifest["progress"], skipped
-    trouble = f"all {len(skipped)} checkpoints there are damaged" if skipped else "it holds no checkpoint"
-    raise ValuerecError(f"{run} can't be resumed: {trouble}; train anew into another folder.")
+            with explained_io(f"Reading {folder}"):
+                return Found(folder, *_read(run, folder, device), skipped)
+        except ValuerecError as error:
+            skipped[folder] = str(error)
+    if not skipped:
+        return None
+    raise ValuerecError(
+        f"{run.path} can't be resumed: none of its {len(skipped)} checkpoints is whole (of the newest: "
+        f"{next(iter(skipped.values())).rstrip('.')}); train anew into another folder."
+    )
+
+
+def tidy(run: Run, skipped: dict[Path, str]) -> None:
+    """Set damaged checkpoints aside, as `damaged-step-N`, and clear what killed processes left; the run is locked."""
+    with explained_io(f"Writing {run.path / 'checkpoints'}"):
+        for folder in skipped:
+            aside = folder.with_name(f"damaged-{folder.name}")
+            if aside.exists():
+                remove_folder(aside)
+            folder.rename(aside)
+        for each in (run.path / "checkpoints").glob(".*.partial"):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _read(run: Run, folder: Path, device: torch.device) -> tuple[int, dict[str, Tensor], Progress]:
+    manifest = read_manifest(folder, "checkpoint", SCHEMA_VERSION, CheckpointManifest)
+    progress = Progress.model_validate(manifest["progress"])
+    if manifest["run"] != _identity(run):
+        raise ValuerecError(f"{folder} is of another run.")
+    if manifest["step"] != _step_of(folder):
+        raise ValuerecError(f"{folder} is of step {manifest['step']}.")
+    wanted = {STATE, LOG} | ({BEST} if progress.best_step else set())
+    damaged = [*damaged_files(folder, manifest), *(wanted - set(manifest["files"]))]
+    if damaged:
+        raise ValuerecError(f"{folder} is damaged: {', '.join(damaged)} differs from its manifest.")
+    return manifest["step"], load_tensors(folder / STATE, device), progress
+
+
+def _identity(run: Run) -> str:
+    sha256: str = run.manifest["files"]["config.json"]["sha256"]
+    return sha256
 
 
 def _folders(run: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    return sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    return _sorted(run, r"step-\d+")
+
+
+def _aside(run: Path) -> list[Path]:
+    """Those set aside as damaged."""
+    return _sorted(run, r"damaged-step-\d+")
+
+
+def _sorted(run: Path, pattern: str) -> list[Path]:
+    found = (path for path in (run / "checkpoints").glob("*") if re.fullmatch(pattern, path.name))
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])

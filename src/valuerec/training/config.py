@@ -36,7 +36,10 @@ class TrainConfig:
         max_steps: steps, at most; None for no limit beside epochs.
         validate_every: steps between two validations; None for each epoch.
         patience: validations in a row without a better score after which training stops.
-        checkpoint_every: steps between two checkpoints; None for none.
+        checkpoint_every: steps between two checkpoints; None for none by steps.
+        checkpoint_minutes: minutes between two checkpoints, or more where writing them would take more than a fiftieth
+            of the time; 0 for none by time. With neither there are none at all, and the run can't be resumed.
+        keep_checkpoints: how many of the newest are kept.
         log_every: steps between two lines of metrics.jsonl.
         seed: of weights, batch order, dropout and mixtures.
         device: auto, cpu or cuda.
@@ -56,17 +59,21 @@ class TrainConfig:
     validate_every: int | None = None
     patience: int = 3
     checkpoint_every: int | None = None
+    checkpoint_minutes: float = 5.0
+    keep_checkpoints: int = 2
     log_every: int = 50
     seed: int = 0
     device: str = "auto"
     engine: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("window", "batch_size", "epochs", "patience", "log_every"):
+        for name in ("window", "batch_size", "epochs", "patience", "keep_checkpoints", "log_every"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_steps", "validate_every", "checkpoint_every"):
             value = getattr(self, name)
             self._check(name, value is None or value >= 1, "at least 1")
+        minutes = self.checkpoint_minutes
+        self._check("checkpoint_minutes", math.isfinite(minutes) and minutes >= 0, "at least 0")
         self._check("window", self.window <= LONGEST_WINDOW, f"at most {LONGEST_WINDOW}")
         self._check("learning_rate", math.isfinite(self.learning_rate) and self.learning_rate > 0, "above 0")
         self._check("seed", 0 <= self.seed < 1 << 63, "in [0, 2^63)")

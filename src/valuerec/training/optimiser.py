@@ -99,7 +99,7 @@ class Optimiser:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave."""
+        """Put back a copy of what `state` gave, which may lie in a file."""
         parameters = {name: parameter for parameter, name in self._names.items()}
         of_parameter: dict[Tensor, dict[str, Tensor]] = {}
         for key, value in state.items():
@@ -109,7 +109,8 @@ class Optimiser:
             for group in part.param_groups:
                 for parameter in group["params"]:
                     if parameter in of_parameter:
-                        part.state[parameter] = dict(of_parameter[parameter])
+                        kept = of_parameter[parameter].items()
+                        part.state[parameter] = {name: value.clone() for name, value in kept}
 
 
 def tables_of(network: Network) -> list[nn.Parameter]:

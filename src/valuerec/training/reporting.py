@@ -71,10 +71,11 @@ class Reporter:
             soft_wrap=True,
         )
 
-    def resumed(self, folder: Path, skipped: list[Path]) -> None:
-        """Tell where a run goes on from."""
-        passed = f"; skipped as damaged: {', '.join(path.name for path in skipped)}" if skipped else ""
-        self.console.print(f"Resuming from {folder.name}{passed}.", soft_wrap=True)
+    def resumed(self, folder: Path, skipped: dict[Path, str]) -> None:
+        """Tell where a run goes on from, and what was passed over and why."""
+        for path, reason in skipped.items():
+            self.say(f"Skipped {path.name}, set aside as damaged-{path.name}: {reason}")
+        self.say(f"Resuming from {folder.name}.")
 
     def say(self, text: str) -> None:
         """One line."""

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -17,23 +16,30 @@ import torch
 import valuerec
 from valuerec.backbones import BACKBONES
 from valuerec.dataset import Dataset
+from valuerec.errors import UsageError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import (
     Manifest,
-    check_unused,
+    copy_file,
+    damaged_files,
     explained_io,
+    new_folder,
     read_json,
     read_manifest,
     write_json,
     write_manifest,
+    write_text,
 )
+from valuerec.locks import Lock, try_lock
 from valuerec.network import Network
 from valuerec.ops import choose_engine, native
 from valuerec.tensors import save_tensors
 from valuerec.training.config import TrainConfig
 
 SCHEMA_VERSION: Final = 1
-_FIXED: Final = ("config.json", "environment.json", "items.parquet")
+LOG: Final = "metrics.jsonl"
+FIXED: Final = ("config.json", "environment.json", "items.parquet")
+_LOCK: Final = ".lock"
 
 
 class RunManifest(Manifest):
@@ -44,7 +50,7 @@ class RunManifest(Manifest):
 
 
 class Run:
-    """A RUN folder. `Run.create` starts one, `Run(path)` opens one.
+    """A RUN folder. `Run.create` starts one, `Run(path)` opens one; who writes to it holds its lock.
 
     `manifest.json` names the weights that count and their SHA-256; it is replaced in one step after they are on the
     disk, so whatever moment the process dies at, the folder holds a whole model.
@@ -52,47 +58,83 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock: Lock | None = None
         self.manifest: dict[str, Any] = read_manifest(self.path, "run", SCHEMA_VERSION, RunManifest)
         self.config: dict[str, Any] = read_json(self.path / "config.json")
         self.environment: dict[str, Any] = read_json(self.path / "environment.json")
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> Run:
-        """Start a run in a folder of its own."""
-        with explained_io(f"Writing {path}"):
-            check_unused(path)
-            path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "config.json", describe(config, dataset))
-            write_json(path / "environment.json", environment(device, choose_engine(config.engine, device)))
-            shutil.copyfile(dataset.path / "items.parquet", path / "items.parquet")
-            (path / "metrics.jsonl").touch()
+        """Start a run in a folder of its own, which appears whole, and lock it."""
+        with new_folder(path) as partial:
+            write_json(partial / "config.json", describe(config, dataset))
+            write_json(partial / "environment.json", environment(device, choose_engine(config.engine, device)))
+            copy_file(dataset.path / "items.parquet", partial / "items.parquet")
+            (partial / LOG).touch()
             content = {"status": "running", "weights": None}
-            write_manifest(path, "run", SCHEMA_VERSION, content, [path / name for name in _FIXED])
-        return cls(path)
+            write_manifest(partial, "run", SCHEMA_VERSION, content, [partial / name for name in FIXED])
+        run = cls(path)
+        run.lock()
+        return run
 
-    def reopen(self) -> None:
-        """Say that training goes on: what an earlier end was worth holds no longer."""
+    def lock(self) -> None:
+        """Keep others from training into this folder, until `release` or the end of the process.
+
+        Raises:
+            UsageError: where another process does.
+        """
         with explained_io(f"Writing {self.path}"):
-            self._update(status="running", scored=False)
+            self._lock = try_lock(self.path / _LOCK, create=True)
+        if self._lock is None:
+            raise UsageError(f"{self.path} is in use: another process trains into it; wait for its end or stop it.")
+        self.manifest = read_manifest(self.path, "run", SCHEMA_VERSION, RunManifest)
+
+    def release(self) -> None:
+        """Let others train into this folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def restore(self, step: int, log: Path | None, best: Path | None, best_step: int) -> None:
+        """Put the folder back to how it was at a step; what an earlier end was worth holds no longer.
+
+        A process that dies in here leaves a whole run and whole checkpoints. Weights of a step before the first
+        validation, of an interrupted run, go on counting until that comes.
+
+        Args:
+            step: steps done.
+            log: a copy of the log as it was then; None for an empty one.
+            best: a copy of the weights that counted then, None before the first validation.
+            best_step: their step.
+        """
+        with explained_io(f"Writing {self.path}"):
+            kept: dict[str, Any] = {"weights": None, "step": None}
+            if best is not None:
+                kept = {"weights": f"weights-{best_step:09d}.safetensors", "step": best_step}
+                copy_file(best, self.path / kept["weights"])
+            elif self._whole_weights_of(step):
+                kept = {name: self.manifest[name] for name in kept}
+            write_text(self.path / LOG, "" if log is None else log.read_text(encoding="utf-8"))
+            self._update(scored=False, status="running", **kept)
             (self.path / "metrics.json").unlink(missing_ok=True)
+            for left in (*self.path.glob("weights-*.safetensors"), *self.path.glob(".*.partial")):
+                if left.name != self.manifest["weights"]:
+                    left.unlink(missing_ok=True)
+
+    def _whole_weights_of(self, step: int) -> bool:
+        """Whether the weights that count are of that step or an earlier one, and whole."""
+        name = self.manifest["weights"]
+        if not name or self.manifest["step"] > step:
+            return False
+        return not damaged_files(self.path, {"files": {name: self.manifest["files"][name]}})
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         with (
             explained_io(f"Writing {self.path}"),
-            (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file,
+            (self.path / LOG).open("a", encoding="utf-8") as file,
         ):
             file.write(json.dumps(line, allow_nan=False) + "\n")
-
-    def cut_log(self, step: int) -> None:
-        """Drop what metrics.jsonl says of later steps than `step`."""
-        path = self.path / "metrics.jsonl"
-        with explained_io(f"Writing {path}"):
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            partial.replace(path)
 
     def save_weights(self, network: Network, step: int) -> None:
         """Make the network's present weights those that count."""
@@ -113,7 +155,7 @@ class Run:
 
     def _update(self, scored: bool = True, **changes: Any) -> None:
         content = {key: self.manifest.get(key) for key in ("status", "weights", "step")} | changes
-        files = [self.path / name for name in (*_FIXED, content["weights"]) if name]
+        files = [self.path / name for name in (*FIXED, content["weights"]) if name]
         if scored and (self.path / "metrics.json").is_file():
             files.append(self.path / "metrics.json")
         self.manifest = write_manifest(self.path, "run", SCHEMA_VERSION, content, files)

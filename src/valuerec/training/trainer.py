@@ -7,7 +7,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,8 +25,9 @@ from valuerec.training.config import TrainConfig
 from valuerec.training.learners import learner_of
 from valuerec.training.order import BatchOrder, step_seed
 from valuerec.training.reporting import Reporter
-from valuerec.training.run import Run
+from valuerec.training.run import LOG, Run
 
+_WRITING = 50  # times the seconds that a checkpoint took: the least between two by time, so at most 2 % go into them
 _BEYOND = 100  # times the certain bound, where the mean value can't come back from
 
 
@@ -62,7 +62,7 @@ class Trainer:
         limit = config.epochs * self.order.steps_per_epoch
         self.last_step = min(limit, config.max_steps or limit)
         self.validate_every = config.validate_every or self.order.steps_per_epoch
-        self.step = 0
+        self.step, self.validated = 0, 0  # steps done, and those at the latest validation
         self.best_score, self.best_step, self.worse = -math.inf, 0, 0
         self.outside: float | None = None  # of the latest log interval, and of the one before the best weights
         self.best_outside: float | None = None
@@ -70,10 +70,22 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
         self._stop = False
+        self._saved: int | None = None  # the step of the latest checkpoint, when it was written, how long it took
+        self._saved_at, self._saving = 0.0, 0.0
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether any are written, but for the one of an interruption."""
+        return bool(self.config.checkpoint_every or self.config.checkpoint_minutes)
 
     def fit(self) -> str:
-        """Train until the end, until the score stops rising, or until interrupted; returns which."""
-        started = time.perf_counter() - self.seconds
+        """Train until the end, until the score stops rising, or until interrupted; returns which.
+
+        The last checkpoint is written before a validation that only the end of training brings, so that a run that is
+        extended later is the longer run.
+        """
+        self._saved_at = time.perf_counter()
+        started = self._saved_at - self.seconds
         self.learner.train()
         with self._interruptible(), self.reporter.training(self):
             while self.step < self.last_step and self.worse < self.config.patience and not self._stop:
@@ -81,10 +93,14 @@ class Trainer:
                 self.seconds = time.perf_counter() - started
                 if self.step % self.config.log_every == 0:
                     self._log()
-                if self.step % self.validate_every == 0 or self.step == self.last_step:
+                if self.step % self.validate_every == 0:
                     self._validate()
-                if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
+                if self._checkpoint_due():
                     self.save_checkpoint()
+            if self.keeps_checkpoints and not self._stop:
+                self.save_checkpoint()
+            if self.validated < self.step and not self._stop:
+                self._validate()
         self.seconds = time.perf_counter() - started
         if self._stop:
             self.save_checkpoint()
@@ -149,6 +165,7 @@ class Trainer:
         if self._summed:
             self._log()
         metrics = self.evaluate("validation")
+        self.validated = self.step
         score = selection_score(metrics)
         better = score > self.best_score
         if better:
@@ -171,32 +188,72 @@ class Trainer:
         del self.learner
         native.return_freed_memory()
 
-    def save_checkpoint(self) -> Path:
-        """Write all that `resume` needs."""
+    def _checkpoint_due(self) -> bool:
+        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
+        if every and self.step % every == 0:
+            return True
+        return minutes > 0 and time.perf_counter() - self._saved_at >= max(60 * minutes, _WRITING * self._saving)
+
+    def save_checkpoint(self) -> None:
+        """Write all that `resume` needs, unless this step's is there."""
+        if self._saved == self.step:
+            return
+        started = time.perf_counter()
         tensors = self.learner.state() | {f"sums/{name}": value for name, value in self._sums.items()}
-        progress = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "summed": self._summed,
-            "best_score": self.best_score if self.best_step else None,
-            "best_step": self.best_step,
-            "worse": self.worse,
-            "outside": self.outside,
-            "best_outside": self.best_outside,
-        }
-        return checkpoint.save(self.run.path, self.step, tensors, progress)
+        progress = checkpoint.Progress(
+            seconds=self.seconds,
+            summed=self._summed,
+            best_score=self.best_score if self.best_step else None,
+            best_step=self.best_step,
+            worse=self.worse,
+            validated=self.validated,
+            outside=self.outside,
+            best_outside=self.best_outside,
+        )
+        checkpoint.save(self.run, self.step, tensors, progress, self.config.keep_checkpoints)
+        self._saved, self._saved_at = self.step, time.perf_counter()
+        self._saving = self._saved_at - started
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that is whole."""
-        folder, tensors, progress, skipped = checkpoint.newest(self.run.path, self.device)
-        self.learner.load(tensors)
-        self._sums = under("sums/", tensors)
-        self.step, self.seconds, self._summed = progress["step"], progress["seconds"], progress["summed"]
-        self.best_step, self.worse = progress["best_step"], progress["worse"]
-        self.outside, self.best_outside = progress["outside"], progress["best_outside"]
-        self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
-        self.run.cut_log(self.step)
-        self.reporter.resumed(folder, skipped)
+        """Go on from the newest checkpoint that is whole, or, where none was written yet, from the beginning.
+
+        The RUN is put back to what it was then: its log, its best weights.
+
+        Raises:
+            ValuerecError: where all checkpoints are damaged, or there is none and something would be lost.
+        """
+        found = checkpoint.newest(self.run, self.device)
+        if found is None:
+            self._begin_again()
+            return
+        progress = found.progress
+        try:
+            self.learner.load(found.tensors)
+        except (RuntimeError, KeyError) as error:
+            first = " ".join(str(error).split())
+            raise ValuerecError(
+                f"{found.folder} does not hold the state of this run ({first}); resume with the valuerec that wrote it."
+            ) from error
+        self._sums = under("sums/", found.tensors)
+        self.step, self._saved = found.step, found.step
+        self.seconds, self._summed = progress.seconds, progress.summed
+        self.best_step, self.worse, self.validated = progress.best_step, progress.worse, progress.validated
+        self.outside, self.best_outside = progress.outside, progress.best_outside
+        self.best_score = -math.inf if progress.best_score is None else progress.best_score
+        checkpoint.tidy(self.run, found.skipped)
+        best = found.folder / checkpoint.BEST if progress.best_step else None
+        self.run.restore(found.step, found.folder / LOG, best, progress.best_step)
+        self.reporter.resumed(found.folder, found.skipped)
+
+    def _begin_again(self) -> None:
+        began = self.run.config["training"]
+        unfinished = self.run.manifest["status"] in ("running", "failed")
+        if not unfinished or not (began.get("checkpoint_every") or began.get("checkpoint_minutes")):
+            raise ValuerecError(
+                f"{self.run.path} can't be resumed: it holds no checkpoint; train anew into another folder."
+            )
+        self.run.restore(0, None, None, 0)
+        self.reporter.say(f"{self.run.path} holds no checkpoint yet: beginning again at its first step.")
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
