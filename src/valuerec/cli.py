@@ -120,7 +120,10 @@ def prepare(
     _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
 
 
-@app.command(help_epilogue="Example: valuerec train data/shop --method vpq --penalty 20 --out runs/vpq")
+@app.command(
+    help_epilogue="Example: valuerec train data/shop --method vpq --penalty 20 --out runs/vpq\n"
+    "Example: valuerec train data/later --method vpq --penalty 20 --out runs/later --from runs/vpq"
+)
 def train(
     dataset: Path,
     /,
@@ -157,6 +160,7 @@ def train(
     patience: int = 3,
     checkpoint_every: int | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     engine: Literal["auto", "native", "tiled", "plain"] = "auto",
@@ -234,6 +238,9 @@ def train(
         Steps between two checkpoints, for --resume.
     resume
         Go on from the newest checkpoint in OUT.
+    start
+        An earlier run to begin with the weights of: items that are still there keep theirs, new ones start as average
+        and uncertain. Give the options that it was trained with.
     seed
         Of weights, batch order, dropout and mixtures.
     device
@@ -270,6 +277,7 @@ def train(
         dataset,
         out=out,
         resume=resume,
+        start=start,
         backbone=encoder,
         method=learner,
         protocol=protocol,

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import torch
 
 import valuerec
 from valuerec.backbones import BACKBONES
-from valuerec.dataset import Dataset
+from valuerec.dataset import Dataset, read_item_ids
 from valuerec.evaluation import SELECTION
 from valuerec.folders import (
     Manifest,
@@ -56,18 +57,31 @@ class Run:
         self.config: dict[str, Any] = read_json(self.path / "config.json")
         self.environment: dict[str, Any] = read_json(self.path / "environment.json")
 
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The items' own ids; the position is the internal index."""
+        return read_item_ids(self.path)
+
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> Run:
-        """Start a run in a folder of its own."""
+    def create(
+        cls,
+        path: Path,
+        config: TrainConfig,
+        dataset: Dataset,
+        device: torch.device,
+        start: dict[str, Any] | None = None,
+    ) -> Run:
+        """Start a run in a folder of its own; `start` says which weights it begins with, None for fresh ones."""
         with explained_io(f"Writing {path}"):
             check_unused(path)
             path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "config.json", describe(config, dataset))
+            content = describe(config, dataset) | ({} if start is None else {"start": start})
+            write_json(path / "config.json", content)
             write_json(path / "environment.json", environment(device, choose_engine(config.engine, device)))
             shutil.copyfile(dataset.path / "items.parquet", path / "items.parquet")
             (path / "metrics.jsonl").touch()
-            content = {"status": "running", "weights": None}
-            write_manifest(path, "run", SCHEMA_VERSION, content, [path / name for name in _FIXED])
+            state = {"status": "running", "weights": None}
+            write_manifest(path, "run", SCHEMA_VERSION, state, [path / name for name in _FIXED])
         return cls(path)
 
     def reopen(self) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,13 +69,25 @@ class Trainer:
         self.seconds = 0.0
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
-        self._stop = False
+        self._stop = self._started = False
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are weights that a validation has chosen."""
+        return self.best_score > -math.inf
+
+    def start(self, weights: Callable[[Network], Mapping[str, Tensor]]) -> None:
+        """Begin with other weights than fresh ones (`Learner.start`); they are validated before the first step."""
+        self.learner.start(weights)
+        self._started = True
 
     def fit(self) -> str:
         """Train until the end, until the score stops rising, or until interrupted; returns which."""
         started = time.perf_counter() - self.seconds
         self.learner.train()
         with self._interruptible(), self.reporter.training(self):
+            if self._started:
+                self._validate()
             while self.step < self.last_step and self.worse < self.config.patience and not self._stop:
                 self._one_step()
                 self.seconds = time.perf_counter() - started
@@ -88,7 +100,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
         if self._stop:
             self.save_checkpoint()
-            if self.best_step == 0:
+            if not self.validated:
                 self.run.save_weights(self.network, self.step)  # never validated: what there is counts
             return "interrupted"
         return "early stop" if self.worse >= self.config.patience else "finished"
@@ -178,7 +190,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "summed": self._summed,
-            "best_score": self.best_score if self.best_step else None,
+            "best_score": self.best_score if self.validated else None,
             "best_step": self.best_step,
             "worse": self.worse,
             "outside": self.outside,
