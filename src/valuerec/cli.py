@@ -462,6 +462,8 @@ def recommend(
         f"over: {done.unknown_items}. Sessions without a known item, answered like an empty one: "
         f"{done.sessions_without_known_items}."
     )
+    if done.many_unknown:
+        _say(f"To recommend new items too, train on with a later log: valuerec train DATASET --from {run} --out NEW")
 
 
 @app.command(
