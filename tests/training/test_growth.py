@@ -72,7 +72,8 @@ def configured(**options: Any) -> TrainConfig:
 def ensemble(name: str) -> Method:
     """A method with three heads, where it may have several."""
     kind = METHODS[name]
-    return kind(heads=3) if "heads" in {field.name for field in dataclasses.fields(kind)} else kind()
+    several = name != "sac" and "heads" in {field.name for field in dataclasses.fields(kind)}
+    return kind(heads=3) if several else kind()
 
 
 def parent(folder: Path, config: TrainConfig, dataset: Dataset) -> tuple[Path, Network]:
