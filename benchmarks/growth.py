@@ -1,12 +1,12 @@
-"""What an earlier run's weights are worth on a later log with other items: `valuerec train --from` beside training anew.
+"""What an earlier run's weights are worth on a later log with other items: `train --from` beside training anew.
 
     python benchmarks/growth.py CLICKS BUYS [--methods supervised vpq] [--steps 1000] [--every 100] [--json]
 
-The Yoochoose log is cut by the time that sessions end: the earlier dataset is the first three quarters, the later one the
-last three quarters of the sessions, each split by time, so that validation is later than all that either run learned
+The Yoochoose log is cut by the time that sessions end: the earlier dataset is the first three quarters of the sessions,
+the later one the last three quarters, each split by time, so that validation is later than all that either learned
 from. One run learns the earlier one; then two runs learn the later one, equal but for `start`. Told are the validation
 scores by step, the first evaluation before any step, the first step that is as good as the best one of training anew,
-and HR@20 of validation clicks of items that stayed and of new ones, at step 0 and at the best step.
+and HR@20 of validation clicks of items that stayed and of new ones, before any step and at the best step.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ def session_ranks(
             raise UsageError(f"{run} was not trained on {path}; {named}.")
         raise UsageError(
             f"{run} was not trained on {path}, which has {len(here - known):,} items that are new to it and lacks "
-            f"{len(known - here):,} of its own; {named}, or train on with this one: valuerec train {path} --from {run} --out NEW."
+            f"{len(known - here):,} of its own; {named}, or train on with this one: valuerec train {path} --from {run} "
+            "--out NEW."
         )
     events = dataset.events_of(split)
     where = choose_device(device)

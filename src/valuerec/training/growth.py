@@ -7,13 +7,13 @@ new item is nothing in particular yet, and uncertain:
   network. At any state its logit is then about the mean logit of the old items, so its probability, by convexity, is
   about their mean or less; a fresh row's logit, 0, is far above what most items of a trained head have.
 - Each of its K > 1 full Q-heads is that head of an old item, drawn at random for each head: K guesses which item it
-  is like. Its mean value is the catalogue's. With Q_ik the value of item i by head k at a state, v̄ the mean over heads
-  of Var_i Q_ik and m_k the mean over items of Q_ik, its expected variance over heads is Var_k m_k + (1 − 1/K) v̄, and the
-  old items' mean variance is Var_k m_k + v̄ − Var_i(mean_k Q_ik): not more, wherever the heads' values of items do not
-  correlate negatively. So a penalty takes a new item for at least as uncertain as an old one. The mean row in its place
-  would average the heads' disagreement away, and W of equation 3 would call new items certain.
-- Factored heads share their items, so an item is one old item's row, drawn at random: as uncertain as that one. One head
-  has no uncertainty: the mean row.
+  is like. Its mean value is the catalogue's. With Q_ik the value of item i by head k at a state, m_k the mean over
+  items of Q_ik, and v̄ the mean over heads of Var_i Q_ik, the expected variance of its heads is Var_k m_k + (1 − 1/K) v̄.
+  The old items' mean variance is Var_k m_k + v̄ − Var_i(mean_k Q_ik): no more than that, where the heads' values of
+  items do not correlate negatively. So a penalty takes a new item for at least as uncertain as an old one. The mean row
+  in its place would average the heads' disagreement away, and W of equation 3 would call new items certain.
+- Factored heads share their items: a new one is an old item's row, drawn at random, and as uncertain as that one. One
+  head has no uncertainty: the mean row.
 """
 
 from __future__ import annotations
