@@ -5,7 +5,7 @@ new item is nothing in particular yet, and uncertain:
 
 - Its vector and its row of the item head are the mean of all old rows, beside the small random numbers of a fresh
   network. At any state its logit is then about the mean logit of the old items, so its probability, by convexity, is
-  about their mean or less; a fresh row's logit, 0, is far above what most items of a trained head have.
+  about their mean or less; a fresh row's, 0, is above most (docs/log.md).
 - Each of its K > 1 full Q-heads is that head of an old item, drawn at random for each head: K guesses which item it
   is like. Its mean value is the catalogue's. With Q_ik the value of item i by head k at a state, m_k the mean over
   items of Q_ik, and v̄ the mean over heads of Var_i Q_ik, the expected variance of its heads is Var_k m_k + (1 − 1/K) v̄.
