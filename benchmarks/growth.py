@@ -1,6 +1,6 @@
 """What an earlier run's weights are worth on a later log with other items: `train --from` beside training anew.
 
-    python benchmarks/growth.py CLICKS BUYS [--methods supervised vpq] [--steps 1000] [--every 100] [--json]
+    python benchmarks/growth.py CLICKS BUYS [--methods supervised vpq] [--epochs 2] [--steps 600] [--every 100] [--json]
 
 The Yoochoose log is cut by the time that sessions end: the earlier dataset is the first three quarters of the sessions,
 the later one the last three quarters, each split by time, so that validation is later than all that either learned
@@ -109,7 +109,8 @@ def main() -> None:
     parser.add_argument("clicks", type=Path)
     parser.add_argument("buys", type=Path)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=2, help="of the earlier run, at most")
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -119,9 +120,7 @@ def main() -> None:
         earlier, later = (
             vr.prepare(logs[name], format="yoochoose", out=folder / name, split="temporal") for name in logs
         )
-        found = {
-            method: compare(method, earlier, later, folder, options.steps, options.every) for method in options.methods
-        }
+        found = {method: compare(method, earlier, later, folder, options) for method in options.methods}
     told = {"seed": 0, **provenance(), "methods": found}
     if options.json:
         print(json.dumps(told, indent=2))
