@@ -69,11 +69,11 @@ def hits(network: Any, data: vr.Dataset, new_N: Any) -> dict[str, float]:
 
 
 def compare(
-    method: str, earlier: vr.Dataset, later: vr.Dataset, folder: Path, steps: int, every: int
+    method: str, earlier: vr.Dataset, later: vr.Dataset, folder: Path, given: argparse.Namespace
 ) -> dict[str, Any]:
     options: dict[str, Any] = {"method": METHODS[method](), "quiet": True}
-    begun = vr.train(earlier, out=folder / f"{method}-earlier", epochs=6, patience=1, **options)
-    options |= {"max_steps": steps, "validate_every": every, "patience": steps, "epochs": steps}
+    begun = vr.train(earlier, out=folder / f"{method}-earlier", epochs=given.epochs, patience=1, **options)
+    options |= {"max_steps": given.steps, "validate_every": given.every, "patience": given.steps, "epochs": given.steps}
     anew = vr.train(later, out=folder / f"{method}-anew", **options)
     grown = vr.train(later, out=folder / f"{method}-grown", start=begun, **options)
     network = fresh_network(TrainConfig(method=METHODS[method]()), later.n_items, torch.device("cpu"))
