@@ -51,10 +51,10 @@ class World:
         return ["recommend", str(self.run), "--sessions", str(self.live)]
 
 
-def write_log(path: Path) -> None:
+def write_log(path: Path, n_items: int = 30) -> None:
     draw = np.random.default_rng(0)
     rows = ["who,what,at,how"]
-    for number, session in enumerate(random_sessions(draw, 300, 30)):
+    for number, session in enumerate(random_sessions(draw, 300, n_items)):
         for place, (item, kind) in enumerate(session):
             rows.append(
                 f"s{number},item {item},{1_700_000_000 + number * 60 + place},{'order' if kind == 'p' else 'view'}"
@@ -695,3 +695,27 @@ def test_ids_that_are_numbers_here_and_mostly_text_there_are_noted(
     assert cli.run(["prepare", *files, "--format", "events", "--out", str(tmp_path / "data")]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "Note: the session ids are whole numbers in num.csv, and in mixed.csv 98% of them are text" in told
+
+
+def test_a_later_log_is_trained_from_an_earlier_run(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = World(tmp_path)
+    write_log(later.log, n_items=34)
+    assert cli.run([*later.prepare, "--out", str(later.data)]) == 0
+    assert "with --data, or train on with this one: valuerec train" in refused(
+        capsys, ["evaluate", str(world.run), "--data", str(later.data)], 2
+    )
+    line = [*later.train, "--out", str(later.run), "--from", str(world.run)]
+    assert "method heads = 3 (here 4)" in refused(capsys, ["4" if word == "3" else word for word in line], 2)
+    assert cli.run(line) == 0
+    told = capsys.readouterr().err
+    assert "of its 30 items 30 stay and keep their weights, 0 are retired, 4 are new.\n" in told
+    assert told.index("step 0 (epoch 0.0") < told.index("(epoch 1.0")
+    assert cli.run(["info", str(later.run), "--json"]) == 0
+    start = json.loads(capsys.readouterr().out)["config"]["start"]
+    assert start["run"] == str(world.run) and start["items"] == {"stayed": 30, "new": 4, "retired": 0}
+    later.live.write_text('["item 33", "item 4"]\n')
+    for run, hints in ((world.run, True), (later.run, False)):
+        assert cli.run(["recommend", str(run), "--sessions", str(later.live), "--out", str(tmp_path / "out.csv")]) == 0
+        assert (f"valuerec train DATASET --from {run} --out NEW" in capsys.readouterr().out) == hints

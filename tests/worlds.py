@@ -19,7 +19,11 @@ SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 def write_dataset(
-    folder: Path, splits: Mapping[str, Sessions], n_items: int, ends: Sequence[int] | None = None
+    folder: Path,
+    splits: Mapping[str, Sessions],
+    n_items: int,
+    ends: Sequence[int] | None = None,
+    ids: Sequence[str] | None = None,
 ) -> Dataset:
     """A dataset folder of sessions given as [(item, "c" or "p"), ...] for each split, and when each session ended."""
     folder.mkdir(parents=True)
@@ -32,7 +36,8 @@ def write_dataset(
         "offset": offsets.astype(np.int64),
     }
     save_file(arrays, folder / "arrays.safetensors")
-    pq.write_table(pa.table({"item": [f"i{item:03d}" for item in range(n_items)]}), folder / "items.parquet")
+    names = list(ids or (f"i{item:03d}" for item in range(n_items)))
+    pq.write_table(pa.table({"item": names}), folder / "items.parquet")
     pq.write_table(pa.table({"end": list(ends or range(len(sessions)))}), folder / "sessions.parquet")
     counts = {
         "sessions": len(sessions),
@@ -42,7 +47,7 @@ def write_dataset(
         "purchases": sum(kind == "p" for _, kind in events),
     }
     sizes = {split: {"events": sum(len(session) for session in splits.get(split, []))} for split in SPLITS}
-    content = {"counts": counts, "splits": sizes, "fingerprint": f"by hand: {hash(str(splits))}"}
+    content = {"counts": counts, "splits": sizes, "fingerprint": f"by hand: {hash(str((splits, ids)))}"}
     write_manifest(folder, "dataset", 1, content)
     return Dataset(folder)
 

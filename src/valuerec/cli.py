@@ -120,7 +120,10 @@ def prepare(
     _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
 
 
-@app.command(help_epilogue="Example: valuerec train data/shop --method vpq --penalty 20 --out runs/vpq")
+@app.command(
+    help_epilogue="Example: valuerec train data/shop --method vpq --penalty 20 --out runs/vpq\n"
+    "Example: valuerec train data/later --method vpq --penalty 20 --out runs/later --from runs/vpq"
+)
 def train(
     dataset: Path,
     /,
@@ -159,6 +162,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     keep_checkpoints: int = 2,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     engine: Literal["auto", "native", "tiled", "plain"] = "auto",
@@ -242,6 +246,9 @@ def train(
     resume
         Go on from the newest whole checkpoint in OUT; a run that ended goes on where more --epochs, --max-steps or
         --patience are given.
+    start
+        An earlier run to begin with the weights of: items that are still there keep theirs, new ones start as average
+        and uncertain. Give the options that it was trained with.
     seed
         Of weights, batch order, dropout and mixtures.
     device
@@ -278,6 +285,7 @@ def train(
         dataset,
         out=out,
         resume=resume,
+        start=start,
         backbone=encoder,
         method=learner,
         protocol=protocol,
@@ -464,6 +472,8 @@ def recommend(
         f"over: {done.unknown_items}. Sessions without a known item, answered like an empty one: "
         f"{done.sessions_without_known_items}."
     )
+    if done.many_unknown:
+        _say(f"To recommend new items too, train on with a later log: valuerec train DATASET --from {run} --out NEW")
 
 
 @app.command(

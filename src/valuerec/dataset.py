@@ -157,10 +157,7 @@ class Dataset:
     @cached_property
     def item_ids(self) -> list[str]:
         """The items' own ids; the position is the internal index."""
-        import pyarrow.parquet as pq
-
-        with explained_io(f"Reading {self.path / 'items.parquet'}"):
-            return [str(item) for item in pq.read_table(self.path / "items.parquet")["item"].to_pylist()]
+        return read_item_ids(self.path)
 
     def events_of(self, split: Part) -> range:
         """The event numbers of a split, or of validation and test together: sessions lie split by split."""
@@ -228,6 +225,14 @@ class Dataset:
         items_BL: NDArray[np.int32] = self.item_E[number_BL]
         items_BL[place_L >= length_B[:, None]] = self.n_items
         return items_BL
+
+
+def read_item_ids(folder: Path) -> list[str]:
+    """The ids that the `items.parquet` of a dataset or run holds, in index order."""
+    import pyarrow.parquet as pq
+
+    with explained_io(f"Reading {folder / 'items.parquet'}"):
+        return [str(item) for item in pq.read_table(folder / "items.parquet")["item"].to_pylist()]
 
 
 def _history(offset_S: NDArray[np.int64], n_events: int) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,7 +16,7 @@ from torch.nn import functional
 from valuerec import ops
 from valuerec.backbones import Backbone, backbone_named
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.folders import check_whole, explained_io
+from valuerec.folders import check_whole
 from valuerec.methods import Method, method_named
 from valuerec.network import Network
 from valuerec.tensors import load_tensors
@@ -152,11 +151,9 @@ def load(run: str | Path, backbone: Backbone | None = None) -> Model:
     if not weights:
         raise ValuerecError(f"{run} has no weights yet; let training reach its first validation.")
     check_whole(folder.path, folder.manifest)
-    with explained_io(f"Reading {run}"):
-        item_ids = [str(item) for item in pq.read_table(folder.path / "items.parquet")["item"].to_pylist()]
     network = build_network(folder.config, backbone)
     load_weights(network, folder.path / weights)
-    return Model(network, item_ids, folder.config)
+    return Model(network, folder.item_ids, folder.config)
 
 
 def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> Network:

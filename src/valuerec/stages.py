@@ -76,6 +76,11 @@ class Recommended(NamedTuple):
     unknown_items: int
     sessions_without_known_items: int
 
+    @property
+    def many_unknown(self) -> bool:
+        """Whether there is an unknown item in every tenth session, or more, on average: the catalogue has changed."""
+        return 10 * self.unknown_items >= self.sessions
+
 
 def recommend(
     run: str | Path,

@@ -67,7 +67,15 @@ def session_ranks(
     dataset = Dataset(path)
     check_whole(path, dataset.manifest, ("arrays.safetensors",))
     if dataset.fingerprint != recorded["fingerprint"]:
-        raise UsageError(f"{run} was not trained on {path}; name the dataset it was trained on with --data.")
+        here, known = set(dataset.item_ids), set(model.item_ids)
+        named = "name the dataset it was trained on with --data"
+        if here == known:
+            raise UsageError(f"{run} was not trained on {path}; {named}.")
+        raise UsageError(
+            f"{run} was not trained on {path}, which has {len(here - known):,} items that are new to it and lacks "
+            f"{len(known - here):,} of its own; {named}, or train on with this one: valuerec train {path} --from {run} "
+            "--out NEW."
+        )
     events = dataset.events_of(split)
     where = choose_device(device)
     told = (lambda done: progress(done, len(events))) if progress else None

@@ -18,6 +18,7 @@ from valuerec.evaluation import SELECTION
 from valuerec.folders import check_unused, check_whole, explained_io
 from valuerec.ops import choose_engine, native
 from valuerec.training.config import TrainConfig
+from valuerec.training.growth import Growth
 from valuerec.training.learners import fresh_network
 from valuerec.training.planning import Plan, lengths_of, plan_run
 from valuerec.training.reporting import Reporter
@@ -34,6 +35,7 @@ def train(
     out: str | Path,
     config: TrainConfig | None = None,
     resume: bool = False,
+    start: str | Path | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> Path:
@@ -45,6 +47,9 @@ def train(
         config: the run, whole; or give its fields as `options` (backbone=vr.SASRec(), method=vr.VPQ(), seed=1, ...).
         resume: go on from the newest whole checkpoint in `out`, to the same bits as without a stop on the same machine,
             device and number of threads; the configuration must be the same but for limits.
+        start: a RUN to begin with the weights of, for a catalogue that has gained or lost items since: items that
+            stayed keep theirs (`valuerec.training.growth`). Backbone, method, rewards and window must be the same. The
+            weights are validated before the first step, and kept if no step makes them better.
         quiet: print nothing.
         options: fields of `TrainConfig`.
 
@@ -71,10 +76,19 @@ def train(
         with explained_io(f"Writing {out}"):
             check_unused(Path(out))
     network = fresh_network(config, dataset.n_items, device)
-    run = _open(Path(out), config, dataset, reporter) if resume else Run.create(Path(out), config, dataset, device)
+    growth = None if resume or start is None else Growth(start, config, dataset, network)
+    if resume:
+        run = _open(Path(out), config, dataset, reporter, start)
+    else:
+        run = Run.create(Path(out), config, dataset, device, growth.record if growth else None)
     try:
         trainer = Trainer(config, dataset, network, run, reporter)
         reporter.say(f"  {describe_engine(network.engine, device)}")
+        if growth is not None:
+            for line in growth.lines:
+                reporter.say(line)
+            trainer.start(growth.weights)
+            growth = None  # its memory is as much as the weights
         if resume:
             trainer.resume()
         _to_the_end(trainer)
@@ -122,7 +136,7 @@ def _finish(trainer: Trainer, status: str) -> None:
         return
     trainer.end()  # its memory is as much as loading and scoring take
     load_weights(trainer.network, run.path / run.manifest["weights"])
-    validated = trainer.best_step > 0
+    validated = trainer.has_best
     selection = {"by": SELECTION, "step": run.manifest["step"], "score": trainer.best_score}
     if not validated:
         selection = {"by": "none: interrupted before the first validation", "step": trainer.step}
@@ -215,13 +229,13 @@ def describe_engine(engine: str, device: torch.device) -> str:
     return f"engine {engine}, {where}{reason}"
 
 
-def _open(path: Path, config: TrainConfig, dataset: Dataset, reporter: Reporter) -> Run:
+def _open(path: Path, config: TrainConfig, dataset: Dataset, reporter: Reporter, start: str | Path | None) -> Run:
     """Open and lock a run to go on with, having compared its configuration with the one asked for."""
     run = Run(path)
     try:
         run.lock()
         check_whole(path, run.manifest, FIXED)  # the rest is put back
-        _check_same(run, config, dataset)
+        _check_same(run, config, dataset, start)
         _note_other_machine(run, environment(choose_device(config.device), run.environment["engine"]), reporter)
     except BaseException:
         run.release()
@@ -237,8 +251,13 @@ def _note_other_machine(run: Run, here: dict[str, Any], reporter: Reporter) -> N
             reporter.say(f"Note: {run.path} began with {name} = {before}, now it is {now}: the last bits may differ.")
 
 
-def _check_same(run: Run, config: TrainConfig, dataset: Dataset) -> None:
+def _check_same(run: Run, config: TrainConfig, dataset: Dataset, start: str | Path | None) -> None:
     path = run.path
+    if start is not None and (began := run.config.get("start", {}).get("run")) != str(Path(start).resolve()):
+        raise UsageError(
+            f"{path} began with {f'the weights of {began}' if began else 'fresh weights'}, not with those of {start}; "
+            "resume it without --from."
+        )
     asked, recorded = describe(config, dataset), run.config
     if asked["dataset"]["fingerprint"] != recorded["dataset"]["fingerprint"]:
         raise UsageError(

@@ -90,11 +90,11 @@ def save(run: Run, step: int, tensors: dict[str, Tensor], progress: Progress, ke
     with new_folder(folder) as partial:
         save_tensors(partial / STATE, tensors)
         copy_file(run.path / LOG, partial / LOG)
-        if progress.best_step:
+        if progress.best_score is not None:
             copy_file(run.path / run.manifest["weights"], partial / BEST)
         content = {"step": step, "run": _identity(run), "progress": progress.model_dump()}
         files = write_manifest(partial, "checkpoint", SCHEMA_VERSION, content)["files"]
-        if progress.best_step and files[BEST] != run.manifest["files"][run.manifest["weights"]]:
+        if progress.best_score is not None and files[BEST] != run.manifest["files"][run.manifest["weights"]]:
             raise ValuerecError(f"{run.path / run.manifest['weights']} has changed since it was written; "
                                 "go on with --resume, which puts it back.")  # fmt: skip
     superseded = [old for old in _aside(run.path) if _step_of(old) <= step]
@@ -144,7 +144,7 @@ def _read(run: Run, folder: Path, device: torch.device) -> tuple[int, dict[str, 
         raise ValuerecError(f"{folder} is of another run.")
     if manifest["step"] != _step_of(folder):
         raise ValuerecError(f"{folder} is of step {manifest['step']}.")
-    wanted = {STATE, LOG} | ({BEST} if progress.best_step else set())
+    wanted = {STATE, LOG} | ({BEST} if progress.best_score is not None else set())
     damaged = [*damaged_files(folder, manifest), *(wanted - set(manifest["files"]))]
     if damaged:
         raise ValuerecError(f"{folder} is damaged: {', '.join(damaged)} differs from its manifest.")

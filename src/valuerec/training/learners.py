@@ -7,7 +7,7 @@ the protocol either.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class Learner(ABC):
         """Put what learns into training mode."""
 
     @abstractmethod
+    def start(self, weights: Callable[[Network], Mapping[str, Tensor]]) -> None:
+        """Begin with what `weights` makes of each fresh network, having taken no step; moments stay fresh."""
+
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """All that `load` needs to go on as if nothing had happened, beside configuration and step."""
 
@@ -85,6 +89,12 @@ class OneNetwork(Learner):
     def train(self) -> None:
         """The network; the target never is."""
         self.network.train()
+
+    def start(self, weights: Callable[[Network], Mapping[str, Tensor]]) -> None:
+        """Network and target alike."""
+        begun = weights(self.network)
+        names = self.target.state_dict() if self.target is not None else ()
+        self.load(_named("network", begun) | _named("target", {name: begun[name] for name in names}))
 
     def state(self) -> dict[str, Tensor]:
         """Network, target, moments."""
@@ -132,6 +142,11 @@ class TwoNetworks(Learner):
         """Both."""
         for each in self.networks:
             each.train()
+
+    def start(self, weights: Callable[[Network], Mapping[str, Tensor]]) -> None:
+        """Both, one after the other."""
+        first, second = (weights(each) for each in self.networks)
+        self.load(_named("network", first) | _named("second network", second))
 
     def state(self) -> dict[str, Tensor]:
         """Both networks, both networks' moments."""

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import torch
 
 import valuerec
 from valuerec.backbones import BACKBONES
-from valuerec.dataset import Dataset
+from valuerec.dataset import Dataset, read_item_ids
 from valuerec.errors import UsageError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import (
@@ -63,11 +64,32 @@ class Run:
         self.config: dict[str, Any] = read_json(self.path / "config.json")
         self.environment: dict[str, Any] = read_json(self.path / "environment.json")
 
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The items' own ids; the position is the internal index."""
+        return read_item_ids(self.path)
+
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, dataset: Dataset, device: torch.device) -> Run:
-        """Start a run in a folder of its own, which appears whole, and lock it."""
+    def create(
+        cls,
+        path: Path,
+        config: TrainConfig,
+        dataset: Dataset,
+        device: torch.device,
+        start: dict[str, Any] | None = None,
+    ) -> Run:
+        """Start a run in a folder of its own, which appears whole, and lock it.
+
+        Args:
+            path: the folder.
+            config: the run.
+            dataset: what it learns from.
+            device: where it computes.
+            start: which weights it begins with; None for fresh ones.
+        """
+        described = describe(config, dataset) | ({} if start is None else {"start": start})
         with new_folder(path) as partial:
-            write_json(partial / "config.json", describe(config, dataset))
+            write_json(partial / "config.json", described)
             write_json(partial / "environment.json", environment(device, choose_engine(config.engine, device)))
             copy_file(dataset.path / "items.parquet", partial / "items.parquet")
             (partial / LOG).touch()

@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -69,7 +69,7 @@ class Trainer:
         self.seconds = 0.0
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
-        self._stop = False
+        self._stop = self._started = False
         self._saved: int | None = None  # the step of the latest checkpoint, when it was written, how long it took
         self._saved_at, self._saving = 0.0, 0.0
 
@@ -77,6 +77,16 @@ class Trainer:
     def keeps_checkpoints(self) -> bool:
         """Whether any are written, but for the one of an interruption."""
         return bool(self.config.checkpoint_every or self.config.checkpoint_minutes)
+
+    @property
+    def has_best(self) -> bool:
+        """Whether there are weights that a validation has chosen."""
+        return self.best_score > -math.inf
+
+    def start(self, weights: Callable[[Network], Mapping[str, Tensor]]) -> None:
+        """Begin with other weights than fresh ones (`Learner.start`); they are validated before the first step."""
+        self.learner.start(weights)
+        self._started = True
 
     def fit(self) -> str:
         """Train until the end, until the score stops rising, or until interrupted; returns which.
@@ -88,6 +98,10 @@ class Trainer:
         started = self._saved_at - self.seconds
         self.learner.train()
         with self._interruptible(), self.reporter.training(self):
+            if self._started:
+                self._validate()
+                if self.keeps_checkpoints:
+                    self.save_checkpoint()  # the weights begun with are nowhere else: fresh ones could be made again
             while self.step < self.last_step and self.worse < self.config.patience and not self._stop:
                 self._one_step()
                 self.seconds = time.perf_counter() - started
@@ -104,7 +118,7 @@ class Trainer:
         self.seconds = time.perf_counter() - started
         if self._stop:
             self.save_checkpoint()
-            if self.best_step == 0:
+            if not self.has_best:
                 self.run.save_weights(self.network, self.step)  # never validated: what there is counts
             return "interrupted"
         return "early stop" if self.worse >= self.config.patience else "finished"
@@ -203,7 +217,7 @@ class Trainer:
         progress = checkpoint.Progress(
             seconds=self.seconds,
             summed=self._summed,
-            best_score=self.best_score if self.best_step else None,
+            best_score=self.best_score if self.has_best else None,
             best_step=self.best_step,
             worse=self.worse,
             validated=self.validated,
@@ -241,7 +255,7 @@ class Trainer:
         self.outside, self.best_outside = progress.outside, progress.best_outside
         self.best_score = -math.inf if progress.best_score is None else progress.best_score
         checkpoint.tidy(self.run, found.skipped)
-        best = found.folder / checkpoint.BEST if progress.best_step else None
+        best = found.folder / checkpoint.BEST if progress.best_score is not None else None
         self.run.restore(found.step, found.folder / LOG, best, progress.best_step)
         self.reporter.resumed(found.folder, found.skipped)
 
@@ -251,6 +265,11 @@ class Trainer:
         if not unfinished or not (began.get("checkpoint_every") or began.get("checkpoint_minutes")):
             raise ValuerecError(
                 f"{self.run.path} can't be resumed: it holds no checkpoint; train anew into another folder."
+            )
+        if "start" in self.run.config:
+            raise ValuerecError(
+                f"{self.run.path} can't be resumed: it was stopped before the weights of --from were kept; train anew "
+                "into another folder."
             )
         self.run.restore(0, None, None, 0)
         self.reporter.say(f"{self.run.path} holds no checkpoint yet: beginning again at its first step.")
