@@ -84,6 +84,7 @@ def parent(folder: Path, config: TrainConfig, dataset: Dataset) -> tuple[Path, N
             value.add_(torch.randn_like(value))
     run.save_weights(network, 7)
     run.finish("finished", None)
+    run.release()
     return run.path, network
 
 
