@@ -10,7 +10,6 @@ written. In `--ends` of the cases the run is also resumed, and must end as the u
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -26,7 +25,7 @@ import torch
 from faults import run_child
 from kills import end_of, line_of
 from made_up_log import write_dataset
-from provenance import provenance
+from provenance import print_figures
 from valuerec.errors import ValuerecError
 from valuerec.tensors import load_tensors
 from valuerec.training import checkpoint
@@ -182,11 +181,7 @@ def main() -> None:
     started = time.perf_counter()
     figures = measure(options.count, options.ends)
     figures["seconds"] = round(time.perf_counter() - started, 1)
-    if options.json:
-        print(json.dumps(figures | provenance(), indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name.replace('_', ' ')}: {value}")
+    print_figures(figures, options.json)
     sys.exit(bool(figures["troubles"]))
 
 

@@ -34,7 +34,7 @@ import torch
 
 from faults import REMOVALS, Fault, Outcome, run_child
 from made_up_log import write_dataset
-from provenance import provenance
+from provenance import print_figures
 from valuerec.errors import ValuerecError
 from valuerec.folders import damaged_files
 from valuerec.training import checkpoint
@@ -270,11 +270,7 @@ def main() -> None:
     started = time.perf_counter()
     figures = figures_of(measure(options.kills, options.failures, options.rows))
     figures["seconds"] = round(time.perf_counter() - started, 1)
-    if options.json:
-        print(json.dumps(figures | provenance(), indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name.replace('_', ' ')}: {value}")
+    print_figures(figures, options.json)
     sys.exit(bool(figures["troubles"]))
 
 

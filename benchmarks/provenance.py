@@ -1,11 +1,14 @@
-"""What a figure must be read with: the commit it was taken at and the command that took it."""
+"""What a figure must be read with: the commit it was taken at and the command that took it; and its printing."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from valuerec.training.run import commit
 
@@ -18,3 +21,12 @@ def provenance() -> dict[str, str | float | None]:
         "command": shlex.join(["python", f"benchmarks/{name}", *sys.argv[1:]]),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def print_figures(figures: Mapping[str, Any], as_json: bool) -> None:
+    """As JSON with their provenance, or a line each."""
+    if as_json:
+        print(json.dumps({**figures, **provenance()}, indent=2))
+    else:
+        for name, value in figures.items():
+            print(f"{name.replace('_', ' ')}: {value}")

@@ -326,6 +326,32 @@ def test_a_grown_run_is_resumed_to_the_same_weights_without_the_earlier_run(
     assert first == second  # the items scored in a search too
 
 
+def test_a_grown_run_keeps_what_it_begins_with(
+    small: Dataset, later: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Trainer) -> None:
+        raise Killed
+
+    config = configured(method=vr.VPQ(heads=3), validate_every=3, max_steps=6)
+    old, _ = parent(tmp_path / "old", config, small)
+    whole = vr.train(later, out=tmp_path / "whole", config=config, start=old, quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_one_step", killed)
+        with pytest.raises(Killed):
+            vr.train(later, out=tmp_path / "parts", config=config, start=old, quiet=True)
+    assert [path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()] == ["step-000000000"]
+    shutil.copytree(tmp_path / "parts", tmp_path / "earlier")
+    shutil.rmtree(tmp_path / "earlier" / "checkpoints")
+    shutil.rmtree(old)
+    with pytest.raises(ValuerecError, match="stopped before the weights of --from were kept; train anew"):
+        vr.train(later, out=tmp_path / "earlier", config=config, resume=True, quiet=True)
+    parts = vr.train(later, out=tmp_path / "parts", config=config, resume=True, quiet=True)
+    assert all(torch.equal(value, weights(parts)[name]) for name, value in weights(whole).items())
+
+
 def test_the_same_seed_gives_the_same_start_and_another_seed_another(
     small: Dataset, later: Dataset, tmp_path: Path
 ) -> None:

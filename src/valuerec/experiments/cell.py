@@ -20,8 +20,14 @@ from valuerec.training.run import describe
 Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.making` says what it holds
 
 _DECIDES_NOTHING: Final = (
-    *("seed", "device", "engine", "log_every", "protocol"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_checkpoints"),
+    "seed",
+    "device",
+    "engine",
+    "log_every",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "protocol",
 )
 
 

@@ -25,8 +25,16 @@ from valuerec.training.reporting import Reporter
 from valuerec.training.run import FIXED, Run, describe, environment
 from valuerec.training.trainer import DivergedError, Trainer
 
-_MAY_CHANGE = {"epochs", "max_steps", "patience", "log_every", "device"}
-_MAY_CHANGE |= {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints"}
+_MAY_CHANGE = {
+    "epochs",
+    "max_steps",
+    "patience",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "log_every",
+    "device",
+}
 
 
 def train(
