@@ -45,6 +45,7 @@ def expected(
     min_item_events: int = 3,
     min_session_events: int = 3,
     sample_sessions: int | None = None,
+    drop_duplicates: bool = False,
 ) -> Prepared:
     """The dataset of a log."""
     left = list(events)
@@ -65,6 +66,10 @@ def expected(
 
     keep("transaction_row", lambda event: event.kind != "transaction")
     keep("ignored_event", lambda event: event.kind != "ignore")
+    if drop_duplicates:
+        before, left = len(left), list(dict.fromkeys(left))
+        if before > len(left):
+            filtered["duplicate"] = before - len(left)
     if format == "yoochoose":
         items = common_items([event for event in left if event.kind == "click"])
         keep("rare_item", lambda event: event.kind == "purchase" or event.item in items)
@@ -140,6 +145,7 @@ def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed:
 
 def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
     """What a dataset folder says."""
+    filtered, duplicates = (manifest["account"][name] for name in ("filtered", "duplicates"))
     arrays = load_file(folder / "arrays.safetensors")
     assert {name: str(array.dtype) for name, array in arrays.items()} == {
         "offset": "int64",
@@ -149,7 +155,7 @@ def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
     head = (folder / "arrays.safetensors").read_bytes()[:8]
     assert int.from_bytes(head, "little") % 8 == 0, "the arrays begin where a memory map reads them whole"
     return Prepared(
-        filtered=manifest["account"]["filtered"],
+        filtered=filtered | ({"duplicate": duplicates} if duplicates else {}),
         sessions=_rows(folder / "sessions.parquet", ["session", "split", "events", "start", "end"]),
         items=_rows(folder / "items.parquet", ["item", "clicks", "purchases"]),
         events=_rows(folder / "events.parquet", ["session", "item", "time", "event", "split"]),

@@ -20,7 +20,7 @@ LONGEST_TEXT: Final = 2_000  # characters of a bad row that are kept
 
 
 class BadRow(NamedTuple):
-    """A row that can't be used: its number in the file, the field that is wrong (empty: all of it), why, and its text."""
+    """A row that can't be used: its number in the file, the wrong field (empty: all of it), why, and its text."""
 
     row: int
     field: str

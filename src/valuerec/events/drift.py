@@ -66,17 +66,19 @@ class DriftError(ValuerecError):
 
 
 class Profile(NamedTuple):
-    """What is compared of a dataset: events by item, sessions by length (index: events), first and last time."""
+    """What is compared of a dataset.
+
+    Args:
+        items: a row an item: item, events.
+        purchase_share: purchases over events.
+        sessions_by_length: how many sessions have 0, 1, 2, ... events.
+        range: first and last time in seconds since 1970; None for positions.
+    """
 
     items: pa.Table
-    purchases: int
-    events: int
+    purchase_share: float
     sessions_by_length: NDArray[np.int64]
-    time: Mapping[str, Any]
-
-    @property
-    def sessions(self) -> int:
-        return int(self.sessions_by_length.sum())
+    range: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Gate:
 
     like: Path
     manifest: Mapping[str, Any]
+    earlier: Profile
     on_drift: str
     limits: Mapping[str, float]
 
@@ -114,11 +117,10 @@ class Gate:
         folder = Path(like)
         manifest = read_manifest(folder, "dataset", SCHEMA_VERSION, DatasetManifest)
         check_whole(folder, manifest, ["items.parquet", "sessions.parquet"])
-        if missing := [name for name in ("time", "config") if not isinstance(manifest.get(name), dict)]:
-            raise UsageError(f"{folder} was not made by prepare (its manifest has no {missing[0]}); name one that was.")
-        return Gate(
-            folder, manifest, on_drift, {name: each.limit for name, each in LIMITS.items()} | dict(limits or {})
-        )
+        if not isinstance(manifest.get("config"), dict):
+            raise UsageError(f"{folder} was not made by prepare (its manifest has no config); name a dataset that was.")
+        every = {name: each.limit for name, each in LIMITS.items()} | dict(limits or {})
+        return Gate(folder, manifest, profile_of(folder, manifest), on_drift, every)
 
     def judge(self, folder: Path, content: Mapping[str, Any], options: Options, aside: Quarantine) -> dict[str, Any]:
         """Compare the prepared files in `folder` with the earlier dataset.
@@ -135,8 +137,7 @@ class Gate:
         Raises:
             DriftError: where a figure is beyond its limit and the gate fails.
         """
-        earlier, now = profile_of(self.like, self.manifest), profile_of(folder, content)
-        figures = list(self._figures(earlier, now))
+        figures = list(self._figures(self.earlier, profile_of(folder, content)))
         drifted = [figure["name"] for figure in figures if figure["verdict"] == "drift"]
         answer = {
             "like": {"name": self.like.name, "fingerprint": self.manifest["fingerprint"]},
@@ -146,27 +147,26 @@ class Gate:
             "notes": _differences(self.manifest["config"], options.resolved()),
         }
         if drifted and self.on_drift == "fail":
+            told = ", ".join(_told(figure) for figure in figures if figure["name"] in drifted)
             raise DriftError(
-                f"The log has drifted from {self.like}: {', '.join(_told(each) for each in figures if each['name'] in drifted)}"
-                f"{aside.refused()}; find out why, or allow more with --drift-limit {drifted[0]}=... or --on-drift warn.",
+                f"The log has drifted from {self.like}: {told}{aside.refused()}; find out why, or allow more with "
+                f"--drift-limit {drifted[0]}=... or --on-drift warn.",
                 answer,
             )
         return answer
 
     def _figures(self, earlier: Profile, now: Profile) -> Iterator[dict[str, Any]]:
-        few = min(earlier.sessions, now.sessions) < LEAST_SESSIONS
+        few = min(earlier.sessions_by_length.sum(), now.sessions_by_length.sum()) < LEAST_SESSIONS
         why_not = f"fewer than {LEAST_SESSIONS} sessions" if few else None
-        share = _factor(earlier.purchases / earlier.events, now.purchases / now.events)
-        yield self._figure("purchase_share", share, why_not)
+        yield self._figure("purchase_share", _factor(earlier.purchase_share, now.purchase_share), why_not)
         yield self._figure("catalogue_known", _share_of(now.items, earlier.items), why_not)
         yield self._figure("catalogue_left", _share_of(earlier.items, now.items), why_not)
         yield self._figure("session_length", _distance(earlier.sessions_by_length, now.sessions_by_length), why_not)
-        ranges = [_range(profile.time) for profile in (earlier, now)]
-        if ranges[0] is None or ranges[1] is None:
+        if earlier.range is None or now.range is None:
             for name in ("time_gap", "time_span"):
                 yield self._figure(name, math.nan, "positions are no dates")
             return
-        (first, last), (new_first, new_last) = ranges[0], ranges[1]
+        (first, last), (new_first, new_last) = earlier.range, now.range
         yield self._figure("time_gap", max(new_first - last, first - new_last, 0.0) / _DAY, None)
         yield self._figure("time_span", _factor(last - first, new_last - new_first), why_not)
 
@@ -195,8 +195,8 @@ def profile_of(folder: Path, content: Mapping[str, Any]) -> Profile:
         events = pc.add(items["clicks"], items["purchases"])
         counted = pa.table({"item": items["item"], "events": events})
         purchases, total = (int(pc.sum(column).as_py() or 0) for column in (items["purchases"], events))
-        return Profile(counted, purchases, total, lengths, content["time"])
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        return Profile(counted, purchases / total, lengths, _range(content["time"]))
+    except (pa.ArrowException, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ValuerecError(f"{folder} does not hold what prepare writes ({error}); prepare it again.") from error
 
 
@@ -221,10 +221,9 @@ def _share_of(items: pa.Table, catalogue: pa.Table) -> float:
 
 def _distance(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     """Kolmogorov and Smirnov's distance of two histograms."""
-    pair = [
-        np.cumsum(_added(each, np.zeros(max(len(one), len(other)), np.int64))) / each.sum() for each in (one, other)
-    ]
-    return float(np.abs(pair[0] - pair[1]).max())
+    both = np.zeros(max(len(one), len(other)), dtype=np.int64)
+    shares = [np.cumsum(_added(both, each)) / each.sum() for each in (one, other)]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def _range(time: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -241,8 +240,8 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     missing: dict[str, Any] = {"drop_duplicates": False}  # datasets from before the option
     before = {name: earlier.get(name, missing.get(name)) for name in names}
     return [
-        f"the earlier dataset was prepared with {name} {before[name]}, this one with {now[name]}: figures may differ for "
-        "that reason alone."
+        f"the earlier dataset was prepared with {name} {before[name]}, this one with {now[name]}: figures may differ "
+        "for that reason alone."
         for name in names
         if before[name] != now[name]
     ]

@@ -94,7 +94,7 @@ def _filter(
     account: Callable[[Mapping[str, int], int], None],
     held: ExitStack,
 ) -> tuple[Any, findings.Findings]:
-    """The events that are kept, held by the engine, and what is to be noticed; what `held` holds is needed no longer."""
+    """The events that are kept, and what is to be noticed; what `held` holds is of no more use afterwards."""
 
     def hold(table: Any) -> Any:
         return held.enter_context(table.cache())

@@ -68,8 +68,8 @@ class Findings(NamedTuple):
         for name, spellings in self.spellings.items():
             pairs = ", ".join(f"{first!r} and {last!r}" for first, last in spellings.examples)
             yield (
-                f"{spellings.ids:,} {name} ids are {spellings.groups:,} in other spellings ({pairs}); they stay apart: "
-                "write each one way if they mean the same."
+                f"{spellings.ids:,} {name} ids in {spellings.groups:,} groups differ only in spelling ({pairs}); they "
+                "stay apart: write each one way if they mean the same."
             )
         for name, words in self.no_ids.items():
             counts = ", ".join(f"{word!r} {count:,}" for word, count in words.items())

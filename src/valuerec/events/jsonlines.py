@@ -170,7 +170,7 @@ def _block(
 
 
 def _text(value: Any) -> str:
-    """A value as it stands in the file; lists and objects, which are no times and no kinds of events, as their braces."""
+    """A value as it stands in the file; lists and objects, no times and no kinds of events, as their braces."""
     if isinstance(value, list | dict):
         return "[]" if isinstance(value, list) else "{}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -76,14 +76,14 @@ def _block(batch: pa.RecordBatch, first: int, wanted: Mapping[str, str]) -> Bloc
 
 
 def _shown(value: Any) -> Any:
-    """A value as Python has it, or as its number where Python has none: nanoseconds, the year 292277, an unknown zone."""
+    """A value as Python has it, or its number where Python has none: nanoseconds, the year 292277, unknown zones."""
     try:
         return value.as_py()
     except (ValueError, OverflowError, KeyError):
         return value.value
 
 
-def _plain(kind: Any) -> pa.DataType:
+def _plain(kind: Any) -> Any:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 

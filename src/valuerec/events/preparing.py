@@ -195,8 +195,8 @@ def _account(landed: Sequence[Landed], dropped: Mapping[str, int], kept: int, as
     if kept == 0:
         most = ", ".join(f"{reason} {count:,}" for reason, count in sorted({**dropped, **bad}.items(), key=_by_count))
         raise ValuerecError(
-            f"No event is left of {read:,} rows (dropped: {most}){aside.refused()}; lower --min-item-events or --min-session-events, "
-            "or check --events and --format."
+            f"No event is left of {read:,} rows (dropped: {most}){aside.refused()}; lower --min-item-events or "
+            "--min-session-events, or check --events and --format."
         )
     filtered = {reason: count for reason, count in dropped.items() if reason != "duplicate"}
     duplicates = dropped.get("duplicate", 0)
