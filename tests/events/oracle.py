@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -90,6 +92,34 @@ def expected(
         drawn = set(order[:sample_sessions])
         keep("not_sampled", lambda event: event.session in drawn)
     return _arranged(left, filtered, split, seed)
+
+
+def noticed(events: Iterable[Event], kept: Sequence[tuple[str, str, int, str, str]], drop: bool) -> dict[str, Any]:
+    """What prepare should report about a log, but for examples.
+
+    Args:
+        events: that are no bad rows.
+        kept: those of a `Prepared`.
+        drop: whether repetitions are dropped before anything is counted.
+    """
+    known = [event for event in events if event.kind in ("click", "purchase")]
+    known = list(dict.fromkeys(known)) if drop else known
+    answer: dict[str, Any] = {"repetitions": len(kept) - len(set(kept)), "spellings": {}}
+    for field, name in (("session", "purchases_in_unseen_sessions"), ("item", "purchases_of_unseen_items")):
+        clicked = {getattr(event, field) for event in known if event.kind == "click"}
+        answer[name] = sum(event.kind == "purchase" and getattr(event, field) not in clicked for event in known)
+        groups: dict[str, set[str]] = defaultdict(set)
+        for event in known:
+            groups[_folded(getattr(event, field))].add(getattr(event, field))
+        sizes = [len(group) for group in groups.values() if len(group) > 1]
+        if sizes:
+            answer["spellings"][field] = (sum(sizes), len(sizes))
+    return answer
+
+
+def _folded(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).strip().lower()
+    return re.sub(r"^0+([0-9]+)$", r"\1", text)
 
 
 def md5(text: str) -> str:

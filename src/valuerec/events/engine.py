@@ -61,20 +61,20 @@ def build(
             staged = engine.read_parquet([str(part) for part in parts], hive_partitioning=False)
             say("filtering")
             with ExitStack() as held:
-                kept, noticed = _filter(engine, work, staged, options, account, held)
-            with kept:
+                with ExitStack() as meanwhile:
+                    events, stages, noticed = _filtered(engine, work, staged, options, meanwhile)
+                    kept = held.enter_context(events.cache())
+                    account(*_dropped(staged, stages, kept))
                 say("numbering sessions and items")
-                with (
-                    pipeline.sessions_of(kept, options.split, options.seed).cache() as sessions,
-                    pipeline.items_of(kept).cache() as items,
-                ):
-                    session_table = sessions.order_by("number").to_pyarrow()
-                    item_table = items.order_by("number").to_pyarrow()
-                    writing.write_items(folder / "items.parquet", item_table)
-                    writing.write_sessions(folder / "sessions.parquet", session_table, clock)
-                    say("ordering and writing the events")
-                    batches = pipeline.numbered(kept, sessions, items).to_pyarrow_batches(chunk_size=_BATCH_ROWS)
-                    repetitions = writing.write_events(folder, iter(batches), item_table, session_table, clock)
+                sessions = held.enter_context(pipeline.sessions_of(kept, options.split, options.seed).cache())
+                items = held.enter_context(pipeline.items_of(kept).cache())
+                session_table = sessions.order_by("number").to_pyarrow()
+                item_table = items.order_by("number").to_pyarrow()
+                writing.write_items(folder / "items.parquet", item_table)
+                writing.write_sessions(folder / "sessions.parquet", session_table, clock)
+                say("ordering and writing the events")
+                batches = pipeline.numbered(kept, sessions, items).to_pyarrow_batches(chunk_size=_BATCH_ROWS)
+                repetitions = writing.write_events(folder, iter(batches), item_table, session_table, clock)
         finally:
             engine.disconnect()
     except duckdb.Error as error:
@@ -86,15 +86,10 @@ def build(
     return Built(session_table, item_table, noticed._replace(repetitions=repetitions))
 
 
-def _filter(
-    engine: Any,
-    work: Path,
-    staged: Any,
-    options: Options,
-    account: Callable[[Mapping[str, int], int], None],
-    held: ExitStack,
-) -> tuple[Any, findings.Findings]:
-    """The events that are kept, and what is to be noticed; what `held` holds is of no more use afterwards."""
+def _filtered(
+    engine: Any, work: Path, staged: Any, options: Options, held: ExitStack
+) -> tuple[Any, dict[str, Any], findings.Findings]:
+    """The events that stay, the tables after each filter, and what is to be noticed; all read what `held` holds."""
 
     def hold(table: Any) -> Any:
         return held.enter_context(table.cache())
@@ -110,9 +105,7 @@ def _filter(
     if options.sample_sessions:
         events = pipeline.sampled(events, options.sample_sessions, options.seed)
         stages["not_sampled"] = events
-    kept = events.cache()
-    account(*_dropped(staged, stages, kept))
-    return kept, noticed
+    return events, stages, noticed
 
 
 def _dropped(staged: Any, stages: Mapping[str, Any], kept: Any) -> tuple[dict[str, int], int]:

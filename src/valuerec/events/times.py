@@ -127,7 +127,7 @@ def _looks(times: Column) -> tuple[NDArray[np.bool_], ...]:
         return tuple(pc.match_substring_regex(text, each).to_numpy(zero_copy_only=False) for each in patterns)
     value = times.to_numpy(zero_copy_only=False)
     infinite = ~empty & ~np.isfinite(value) if pa.types.is_floating(times.type) else np.zeros_like(empty)
-    negative = pc.fill_null(pc.less(times, 0), False).to_numpy(zero_copy_only=False)
+    negative = pc.fill_null(pc.less(times, pa.scalar(0, times.type)), False).to_numpy(zero_copy_only=False)
     return empty, infinite, negative, ~(empty | infinite | negative)
 
 
@@ -160,8 +160,10 @@ def _unit_of(number: NDArray[np.int64]) -> NDArray[np.int64]:
 def _numbers(times: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The whole part of each number, and whether it is one and fits 64 bits."""
     if pa.types.is_integer(times.type):
-        fits = pc.less_equal(times, 2**63 - 1) if times.type == pa.uint64() else times.is_valid()
-        fits = pc.and_(pc.fill_null(fits, False), pc.greater_equal(pc.fill_null(times, 0), 0))
+        least = pa.scalar(0, times.type)
+        most = pa.scalar(2**63 - 1, pa.uint64())  # of this type, or pyarrow casts the column to another
+        fits = pc.less_equal(times, most) if times.type == pa.uint64() else times.is_valid()
+        fits = pc.and_(pc.fill_null(fits, False), pc.greater_equal(pc.fill_null(times, least), least))
         whole = pc.if_else(fits, times, None).cast(pa.int64())
         return whole.fill_null(0).to_numpy(zero_copy_only=False), whole.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(times.type):
