@@ -85,7 +85,7 @@ def found(engine: Any, work: Path, tallies: Mapping[str, Table]) -> Findings:
         tallies: clicks and purchases, by session and by item.
     """
     unseen = {
-        column: int(table.filter(_.clicks == 0).purchases.sum().fill_null(0).execute())
+        column: int(table.filter(_.clicks == 0).purchases.sum().fill_null(0).to_pyarrow().as_py())
         for column, table in tallies.items()
     }
     spellings = {column: _spellings(engine, work, table, column) for column, table in tallies.items()}
