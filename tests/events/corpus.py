@@ -56,8 +56,9 @@ class Case:
         bad: of a log that is prepared, its bad rows by reason (the others are kept).
         refused: of a log that is not, the exit code, and what the sentence must say.
         kept: rows that are kept.
-        options: for `prepare`, beside --max-bad-fraction 0.5.
+        options: for `prepare`.
         format: of valuerec's.
+        most: --max-bad-fraction.
     """
 
     build: Callable[[Path], Any]
@@ -66,6 +67,7 @@ class Case:
     kept: int = GOOD
     options: Sequence[str] = ()
     format: str = "events"
+    most: float = 0.5
 
 
 def _log(content: str | bytes, **expected: Any) -> Case:
@@ -155,7 +157,7 @@ WHOLE_FILES: dict[str, Case] = {
     "NUL byte in an id": _row("s\x000,i0,1400000000,click", "nul_byte"),
     "CRLF": _log(CSV.replace("\n", "\r\n")),
     "CRLF in some rows": _log(HEADER + "".join(LINES[:20]).replace("\n", "\r\n") + "".join(LINES[20:])),
-    "CR alone": _refused(CSV.replace("\n", "\r"), "no column event", code=2),
+    "CR alone": _refused(CSV.replace("\n", "\r"), "no column session", code=2),
     "CR in a row": _row("s0,i0,1400000000,click\rs0,i0,1400000000,click", "wrong_field_count"),
     "no last line break": _log(CSV.rstrip("\n")),
     "blank lines between": _log(CSV.replace("s5", "\ns5", 2), bad={"empty_session": 2}),
@@ -176,9 +178,7 @@ WHOLE_FILES: dict[str, Case] = {
         format="otto",
         bad={"missing_field": 2},
     ),
-    "too many bad rows": _refused(
-        CSV + "s,i\n" * 10, "mostly by wrong_field_count (10, first log, row 42", options=["--max-bad-fraction", "0.1"]
-    ),
+    "too many bad rows": _refused(CSV + "s,i\n" * 10, "mostly by wrong_field_count (10, first log, row 42", most=0.1),
     "a bad row where none may be": _refused(
         CSV + "s,i,1e400,click\n", "log, row 42, field time is bad", options=["--on-bad-rows", "fail"]
     ),

@@ -19,7 +19,15 @@ SOME = ["UTF-16", "NUL byte in an id", "int64 overflow", "nested a hundred thous
 
 
 def command(case: Case) -> list[str]:
-    options = ["--max-bad-fraction", "0.5", "--min-item-events", "1", "--min-session-events", "1", *case.options]
+    options = [
+        "--max-bad-fraction",
+        str(case.most),
+        "--min-item-events",
+        "1",
+        "--min-session-events",
+        "1",
+        *case.options,
+    ]
     return ["prepare", "log", "--format", case.format, "--out", "data", "--json", *options]
 
 

@@ -87,7 +87,7 @@ def test_the_sentence_names_the_commonest_reason_its_first_row_and_the_remedy(lo
     with pytest.raises(ValuerecError) as caught:
         prepare([log], format="events", out=tmp_path / "data")
     assert str(caught.value) == (
-        f"3 of 7 rows are bad, more than --max-bad-fraction 0.05 allows, mostly by negative_time (2, first {log}, row 7:"
-        f" the time is before 1970); the bad rows are in {tmp_path / 'data.quarantine.parquet'}; say what the times are "
-        "with --time-unit, or check --columns, or allow more."
+        "3 of 7 rows are bad, more than --max-bad-fraction 0.05 allows, mostly by negative_time (2, first "
+        f"{log}, row 7: the time is before 1970); the bad rows are in {tmp_path / 'data.quarantine.parquet'}; say what "
+        "the times are with --time-unit, or check --columns, or allow more."
     )
