@@ -1,4 +1,4 @@
-"""Made-up logs through `prepare`: the account is exact, the data independent of row order, and ids come out as they are.
+"""Made-up logs through `prepare`: the account is exact, the data independent of row order, ids come out as they are.
 
     python benchmarks/made_up_logs_check.py [--count 10000] [--out made-up-logs.jsonl] [--json]
 
