@@ -52,6 +52,12 @@ def prepare(
     time_unit: Literal["auto", "iso", "s", "ms", "us", "ns", "position"] = "auto",
     on_bad_rows: Literal["quarantine", "fail"] = "quarantine",
     max_bad_fraction: float = 0.05,
+    quarantine: Path | None = None,
+    drop_duplicates: Annotated[bool, Parameter(negative="")] = False,
+    latest_time: str | None = None,
+    like: Path | None = None,
+    on_drift: Literal["warn", "fail"] = "warn",
+    drift_limit: str | None = None,
     sample_sessions: int | None = None,
     max_memory: str = "4GB",
     json: Json = False,
@@ -82,18 +88,30 @@ def prepare(
     time_unit
         Of numeric times; position: a counter, not a clock.
     on_bad_rows
-        quarantine: set unreadable rows aside in quarantine.parquet; fail: stop at the first.
+        quarantine: set bad rows aside, with reason and the first 2,000 characters; fail: stop at the first.
     max_bad_fraction
-        Fail where a larger share of the rows is bad.
+        Refuse the log where a larger share of the rows is bad.
+    quarantine
+        The Parquet file for bad rows: quarantine.parquet in OUT, beside OUT where the log is refused.
+    drop_duplicates
+        Drop events that repeat another in session, item, time and kind; by default they are counted.
+    latest_time
+        Events after it are bad, such as 2014-10-01; by default a day from now.
+    like
+        An earlier dataset that the log should resemble.
+    on_drift
+        What to do where it does not.
+    drift_limit
+        Other limits than the defaults in the table: purchase_share=2,time_gap=30
     sample_sessions
         Keep that many sessions, drawn by the seed.
     max_memory
         For the database engine.
     """
     from valuerec import stages
-    from valuerec.events import account_table
+    from valuerec.events import DriftError, account_table, drift_table
 
-    with _status("Preparing") as say:
+    with _shown_drift(DriftError, drift_table, json), _status("Preparing") as say:
         dataset = stages.prepare(
             sources,
             format=format,
@@ -107,6 +125,12 @@ def prepare(
             time_unit=time_unit,
             on_bad_rows=on_bad_rows,
             max_bad_fraction=max_bad_fraction,
+            quarantine=quarantine,
+            drop_duplicates=drop_duplicates,
+            latest_time=latest_time,
+            like=like,
+            on_drift=on_drift,
+            drift_limits=_numbers("--drift-limit", drift_limit),
             sample_sessions=sample_sessions,
             max_memory=max_memory,
             progress=say,
@@ -115,8 +139,14 @@ def prepare(
         _print_json(dataset.manifest)
         return
     _say(account_table(dataset.manifest))
-    for note in dataset.manifest.get("notes", []):
+    for note in dataset.manifest["notes"]:
         _say(f"Note: {note}")
+    if drift := dataset.manifest.get("drift"):
+        _say(drift_table(drift))
+        for note in drift["notes"]:
+            _say(f"Note: {note}")
+        if drift["drifted"]:
+            _say(f"Warning: the log has drifted from {like}: {', '.join(drift['drifted'])}.")
     _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
 
 
@@ -706,6 +736,17 @@ def _pairs(option: str, text: str | None) -> dict[str, str] | None:
     return pairs
 
 
+def _numbers(option: str, text: str | None) -> dict[str, float] | None:
+    """`a=1,b=2.5` as a dictionary."""
+    numbers = {}
+    for name, value in (_pairs(option, text) or {}).items():
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise UsageError(f"{option} says {name}={value}; write a number.") from None
+    return numbers or None
+
+
 def _dataset_or_numbers(text: str) -> Path | dict[str, int]:
     """A folder's path, or `70852` or `items=70852,events=1200000` as numbers, where no folder has that name."""
     if Path(text).exists() or not (text.isdecimal() or "=" in text):
@@ -738,6 +779,20 @@ def _say(content: Any) -> None:
     with explained_io("Printing"):
         PlainConsole().print(content, soft_wrap=isinstance(content, str))
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _shown_drift(error: type[ValuerecError], table: Callable[[Any], Any], json: bool) -> Iterator[None]:
+    """Print the figures of a log that is refused for its drift before the sentence that says so."""
+    try:
+        yield
+    except error as refusal:
+        drift = refusal.drift  # type: ignore[attr-defined]
+        if json:
+            _print_json({"drift": drift})
+        else:
+            _say(table(drift))
+        raise
 
 
 @contextlib.contextmanager

@@ -18,9 +18,44 @@ from hypothesis import strategies as st
 from events.oracle import Event
 
 START = 1_396_321_200_000_000  # April 2014, in microseconds
-TEXT_IDS = ["1", "01", "10", "9", "ä", "Z", "a b", " a", 'q"q', "it's", "b,c", "漢字", "🛒", "\u00a0", "x" * 300]
-NUMBER_IDS = ["1", "2", "9", "10", "214", "007", "99999999999999999999"]
+TEXT_IDS = [
+    "1",
+    "01",
+    "10",
+    "9",
+    "ä",
+    "A\u0308",
+    "Z",
+    "z",
+    "a b",
+    " a",
+    'q"q',
+    "it's",
+    "b,c",
+    "漢字",
+    "🛒",
+    "\u00a0",
+    "x" * 300,
+]
+NUMBER_IDS = ["1", "2", "9", "7", "10", "214", "007", "99999999999999999999"]
 JSON_NUMBER_IDS = [name for name in NUMBER_IDS if not name.startswith("0")]
+
+
+NOT_UTF8 = "\udcff"  # written as the byte 0xff
+BAD_TIMES = {
+    "empty_time": "",
+    "unreadable_time": "yesterday",
+    "time_not_finite": "-Infinity",
+    "time_overflow": "99999999999999999999",
+}
+JSON_BAD_TIMES = {
+    "unreadable_time": "{}",
+    "time_not_finite": "NaN",
+    "time_overflow": "99999999999999999999",
+}
+BAD_ISO = {"negative_time": "1969-12-31T23:59:59Z", "future_time": "2999-01-01", "mixed_time_unit": "1400000000"}
+BAD_MS = {"negative_time": "-1", "future_time": "9000000000000", "mixed_time_unit": "1400000000"}
+BAD_SECONDS = {"negative_time": "-1.5", "future_time": "9000000000", "mixed_time_unit": "1400000000000"}
 
 
 @dataclass(frozen=True)
@@ -74,9 +109,11 @@ def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is."""
     broken = {
         "wrong_field_count": ["1", "2"],
+        "nul_byte": ["1", iso(START), "1", "\x00"],
+        "not_utf8": [NOT_UTF8, iso(START), "1", "0"],
         "empty_session": ["", iso(START), "1", "0"],
         "empty_item": ["1", iso(START), "", "0"],
-        "unreadable_time": ["1", "yesterday", "1", "0"],
+        **{reason: ["1", time, "1", "0"] for reason, time in {**BAD_TIMES, **BAD_ISO}.items()},
     }
     clicks = [
         broken[row.reason] if isinstance(row, Bad) else [row.session, iso(row.time), row.item, "0"]
@@ -96,10 +133,12 @@ def _retailrocket(folder: Path, rows: Sequence[Row]) -> list[Path]:
     names = {"click": "view", "purchase": "addtocart", "transaction": "transaction"}
     broken = {
         "wrong_field_count": ["1"],
+        "nul_byte": [str(START // 1000), "1\x00", "view", "1", ""],
+        "not_utf8": [str(START // 1000), "1", "view", NOT_UTF8, ""],
         "empty_session": [str(START // 1000), "", "view", "1", ""],
         "empty_item": [str(START // 1000), "1", "view", "", ""],
         "unknown_event": [str(START // 1000), "1", "wish", "1", ""],
-        "unreadable_time": ["-1", "1", "view", "1", ""],
+        **{reason: [time, "1", "view", "1", ""] for reason, time in {**BAD_TIMES, **BAD_MS}.items()},
     }
     lines = [["timestamp", "visitorid", "event", "itemid", "transactionid"]]
     for row in rows:
@@ -119,7 +158,12 @@ def _otto(folder: Path, rows: Sequence[Row]) -> list[Path]:
         "not_json": "{",
         "unreadable_id": '{"session": 1.5, "events": [{"aid": 1, "ts": 1659304800025, "type": "clicks"}]}',
         "unknown_event": '{"session": 1, "events": [{"aid": 1, "ts": 1659304800025, "type": "likes"}]}',
-        "unreadable_time": '{"session": 1, "events": [{"aid": 1, "ts": -5, "type": "clicks"}]}',
+        "repeated_key": '{"session": 1, "events": [{"aid": 1, "aid": 1, "ts": 1659304800025, "type": "clicks"}]}',
+        "not_utf8": f'{{"session": "{NOT_UTF8}", "events": []}}',
+        **{
+            reason: f'{{"session": 1, "events": [{{"aid": 1, "ts": {time}, "type": "clicks"}}]}}'
+            for reason, time in {**JSON_BAD_TIMES, **BAD_MS}.items()
+        },
     }
     lines: list[str | dict[str, Any]] = [{"session": 1, "events": []}]
     for row in rows:
@@ -147,10 +191,12 @@ _EVENTS = {
 def _delimited(folder: Path, rows: Sequence[Row], delimiter: str) -> list[Path]:
     broken = {
         "wrong_field_count": ["1"],
+        "nul_byte": ["1", "look", "\x00", "1", "1400000000"],
+        "not_utf8": ["1", "look", NOT_UTF8, "1", "1400000000"],
         "empty_session": ["1", "look", "x", "", "1400000000"],
         "empty_item": ["", "look", "x", "1", "1400000000"],
         "unknown_event": ["1", "", "x", "1", "1400000000"],
-        "unreadable_time": ["1", "look", "x", "1", "soon"],
+        **{reason: ["1", "look", "x", "1", time] for reason, time in {**BAD_TIMES, **BAD_SECONDS}.items()},
     }
     lines = [["what", "how", "else", "who", "when"]]
     for row in rows:
@@ -167,7 +213,12 @@ def _json_lines(folder: Path, rows: Sequence[Row]) -> list[Path]:
         "not_json": "[1, 2]",
         "missing_field": '{"who": "1", "what": "2", "how": "look"}',
         "unreadable_id": '{"who": true, "what": "2", "how": "look", "when": "2014-04-01T00:00:00Z"}',
-        "unreadable_time": '{"who": "1", "what": "2", "how": "look", "when": {}}',
+        "repeated_key": '{"who": "1", "who": "1", "what": "2", "how": "look", "when": "2014-04-01T00:00:00Z"}',
+        "not_utf8": f'{{"who": "{NOT_UTF8}", "what": "2", "how": "look", "when": "2014-04-01T00:00:00Z"}}',
+        **{
+            reason: f'{{"who": "1", "what": "2", "how": "look", "when": {time}}}'
+            for reason, time in {**JSON_BAD_TIMES, **{name: f'"{time}"' for name, time in BAD_ISO.items()}}.items()
+        },
     }
     lines = ['{"who": "", "what": "1", "when": "2014-04-01", "how": "look"}']
     for row in rows:
@@ -184,7 +235,10 @@ def _parquet(folder: Path, rows: Sequence[Row]) -> list[Path]:
         "empty_session": (None, "1", "look", START),
         "empty_item": ("1", "", "look", START),
         "unknown_event": ("1", "1", None, START),
-        "unreadable_time": ("1", "1", "look", None),
+        "empty_time": ("1", "1", "look", None),
+        "negative_time": ("1", "1", "look", -1),
+        "future_time": ("1", "1", "look", 32_503_680_000_000_000),
+        "time_overflow": ("1", "1", "look", 2**62),
     }
     values = [
         broken[row.reason] if isinstance(row, Bad) else (row.session, row.item, MAP[row.kind], row.time) for row in rows
@@ -199,12 +253,15 @@ def _parquet(folder: Path, rows: Sequence[Row]) -> list[Path]:
 
 
 def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8", newline="")
+    path.write_bytes(text.encode(errors="surrogateescape"))
     return path
 
 
-DELIMITED_REASONS = ("wrong_field_count", "empty_session", "empty_item", "unknown_event", "unreadable_time")
-YOOCHOOSE_REASONS = ("wrong_field_count", "empty_session", "empty_item", "unreadable_time")
+TIME_REASONS = (*BAD_TIMES, *BAD_ISO)
+JSON_TIME_REASONS = (*JSON_BAD_TIMES, *BAD_ISO)
+YOOCHOOSE_REASONS = ("wrong_field_count", "nul_byte", "not_utf8", "empty_session", "empty_item", *TIME_REASONS)
+DELIMITED_REASONS = (*YOOCHOOSE_REASONS, "unknown_event")
+JSON_REASONS = ("not_json", "not_utf8", "repeated_key", "missing_field", "unreadable_id", *JSON_TIME_REASONS)
 STYLES = {
     "yoochoose": Style(
         "yoochoose", _yoochoose, ("click", "purchase"), YOOCHOOSE_REASONS, NUMBER_IDS, 1, ("empty_session",)
@@ -225,7 +282,7 @@ STYLES = {
         "otto",
         _otto,
         ("click", "purchase", "ignore"),
-        ("missing_field", "not_json", "unreadable_id", "unknown_event", "unreadable_time"),
+        (*JSON_REASONS, "unknown_event"),
         JSON_NUMBER_IDS,
         tick=1_000,
     ),
@@ -249,7 +306,7 @@ STYLES = {
         "events",
         _json_lines,
         tuple(MAP),
-        ("not_json", "missing_field", "unreadable_id", "unreadable_time"),
+        JSON_REASONS,
         [*TEXT_IDS, "a\nb", "nul\x00", "\u2028"],
         tick=1,
         own_bad=("empty_session",),
@@ -259,7 +316,7 @@ STYLES = {
         "events",
         _parquet,
         tuple(MAP),
-        ("empty_session", "empty_item", "unknown_event", "unreadable_time"),
+        ("empty_session", "empty_item", "unknown_event", "empty_time", "negative_time", "future_time", "time_overflow"),
         [*TEXT_IDS, "a\nb", "nul\x00"],
         tick=1,
         options=_EVENTS,
@@ -279,5 +336,8 @@ def rows_of(draw: st.DrawFn, style: Style) -> list[Row]:
         kind=st.sampled_from(style.kinds),
     )
     rows: list[Row] = list(draw(st.lists(event, min_size=1, max_size=60)))
-    bad = draw(st.lists(st.sampled_from(style.reasons), max_size=5))
+    # The unit of a file's times is that of most: rows of another are bad where they are few.
+    sure = sum(row.kind == style.kinds[0] for row in rows if isinstance(row, Event)) > 5
+    reasons = [reason for reason in style.reasons if sure or reason != "mixed_time_unit"]
+    bad = draw(st.lists(st.sampled_from(reasons), max_size=5))
     return draw(st.permutations([*rows, *(Bad(reason, number) for number, reason in enumerate(bad))]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -45,6 +47,7 @@ def expected(
     min_item_events: int = 3,
     min_session_events: int = 3,
     sample_sessions: int | None = None,
+    drop_duplicates: bool = False,
 ) -> Prepared:
     """The dataset of a log."""
     left = list(events)
@@ -65,6 +68,10 @@ def expected(
 
     keep("transaction_row", lambda event: event.kind != "transaction")
     keep("ignored_event", lambda event: event.kind != "ignore")
+    if drop_duplicates:
+        before, left = len(left), list(dict.fromkeys(left))
+        if before > len(left):
+            filtered["duplicate"] = before - len(left)
     if format == "yoochoose":
         items = common_items([event for event in left if event.kind == "click"])
         keep("rare_item", lambda event: event.kind == "purchase" or event.item in items)
@@ -85,6 +92,34 @@ def expected(
         drawn = set(order[:sample_sessions])
         keep("not_sampled", lambda event: event.session in drawn)
     return _arranged(left, filtered, split, seed)
+
+
+def noticed(events: Iterable[Event], kept: Sequence[tuple[str, str, int, str, str]], drop: bool) -> dict[str, Any]:
+    """What prepare should report about a log, but for examples.
+
+    Args:
+        events: that are no bad rows.
+        kept: those of a `Prepared`.
+        drop: whether repetitions are dropped before anything is counted.
+    """
+    known = [event for event in events if event.kind in ("click", "purchase")]
+    known = list(dict.fromkeys(known)) if drop else known
+    answer: dict[str, Any] = {"repetitions": len(kept) - len(set(kept)), "spellings": {}}
+    for field, name in (("session", "purchases_in_unseen_sessions"), ("item", "purchases_of_unseen_items")):
+        clicked = {getattr(event, field) for event in known if event.kind == "click"}
+        answer[name] = sum(event.kind == "purchase" and getattr(event, field) not in clicked for event in known)
+        groups: dict[str, set[str]] = defaultdict(set)
+        for event in known:
+            groups[_folded(getattr(event, field))].add(getattr(event, field))
+        sizes = [len(group) for group in groups.values() if len(group) > 1]
+        if sizes:
+            answer["spellings"][field] = (sum(sizes), len(sizes))
+    return answer
+
+
+def _folded(name: str) -> str:
+    text = unicodedata.normalize("NFKC", name).strip().lower()
+    return re.sub(r"^0+([0-9]+)$", r"\1", text)
 
 
 def md5(text: str) -> str:
@@ -140,6 +175,7 @@ def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed:
 
 def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
     """What a dataset folder says."""
+    filtered, duplicates = (manifest["account"][name] for name in ("filtered", "duplicates"))
     arrays = load_file(folder / "arrays.safetensors")
     assert {name: str(array.dtype) for name, array in arrays.items()} == {
         "offset": "int64",
@@ -149,7 +185,7 @@ def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
     head = (folder / "arrays.safetensors").read_bytes()[:8]
     assert int.from_bytes(head, "little") % 8 == 0, "the arrays begin where a memory map reads them whole"
     return Prepared(
-        filtered=manifest["account"]["filtered"],
+        filtered=filtered | ({"duplicate": duplicates} if duplicates else {}),
         sessions=_rows(folder / "sessions.parquet", ["session", "split", "events", "start", "end"]),
         items=_rows(folder / "items.parquet", ["item", "clicks", "purchases"]),
         events=_rows(folder / "events.parquet", ["session", "item", "time", "event", "split"]),

@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[list[int], list[tuple[str, ...]], list[tuple[int, 
     for block in read_delimited(Source(path), NAMES, WANTED, ",", header=False):
         rows += block.row.tolist()
         good += zip(*(block.columns[name].to_pylist() for name in WANTED), strict=True)
-        bad += [(row, text) for row, _, text in block.bad]
+        bad += [(each.row, each.text) for each in block.bad]
         assert block.texts(np.arange(len(block.row))) == [text[:2000] for text in texts_of(path, block.row.tolist())]
     return rows, good, bad
 
@@ -59,7 +59,10 @@ def test_every_line_is_a_row_good_or_bad_and_the_same_in_any_company(text: str, 
         path.write_bytes(text.encode())
         rows, good, bad = read(path)
     lines = text.removesuffix("\n").split("\n")
-    fields = {row: fields_of(line.rstrip("\r"), ",") or [""] * 3 for row, line in enumerate(lines, start=1)}
+    fields = {
+        row: [] if "\x00" in line else fields_of(line.rstrip("\r"), ",") or [""] * 3
+        for row, line in enumerate(lines, start=1)
+    }
     assert rows == [row for row, each in fields.items() if len(each) == 3]
     assert good == [tuple(each) for each in fields.values() if len(each) == 3]
     assert [row for row, _ in bad] == [row for row, each in fields.items() if len(each) != 3]

@@ -55,7 +55,16 @@ def spark() -> Iterator[Any]:
     session.stop()
 
 
-def check_all(engine: Any, events: Sequence[Event], rule: Any, least: int, split: str, seed: int, sample: int) -> None:
+def check_all(
+    engine: Any,
+    events: Sequence[Event],
+    rule: Any,
+    least: int,
+    split: str,
+    seed: int,
+    sample: int,
+    drop_duplicates: bool = False,
+) -> None:
     """What each expression gives is what the oracle gives."""
     columns = {"session": [], "item": [], "time": [], "event": []}  # type: dict[str, list[Any]]
     for event in events:
@@ -65,7 +74,10 @@ def check_all(engine: Any, events: Sequence[Event], rule: Any, least: int, split
     arrays = [pa.array(values, kind) for values, kind in zip(columns.values(), types, strict=True)]
     staged = engine.create_table("staged", pa.table(arrays, names=list(columns)), overwrite=True)
 
-    kept, stages = pipeline.filtered(staged, rule, least, least)
+    known, stages = pipeline.meant(staged, drop_duplicates)
+    tallies = {column: pipeline.tally(known, column) for column in ("session", "item")}
+    kept, more = pipeline.filtered(known, tallies, rule, least, least, hold=lambda table: table)
+    stages |= more
     stages["not_sampled"] = kept = pipeline.sampled(kept, sample, seed)
     right = oracle.expected(
         events,
@@ -75,6 +87,7 @@ def check_all(engine: Any, events: Sequence[Event], rule: Any, least: int, split
         min_item_events=least,
         min_session_events=least,
         sample_sessions=sample,
+        drop_duplicates=drop_duplicates,
     )
     left = [len(events), *(int(table.count().to_pyarrow().as_py()) for table in stages.values())]
     dropped = {reason: left[place] - left[place + 1] for place, reason in enumerate(stages)}
@@ -109,11 +122,10 @@ def _rows(table: pa.Table, *names: str) -> list[Any]:
     least=st.integers(1, 3),
     seed=st.integers(0, 3),
     sample=st.integers(1, 9),
+    drop_duplicates=st.booleans(),
 )
-def test_every_engine_gives_the_oracles_tables(
-    engine: Any, events: list[Event], rule: str, split: str, least: int, seed: int, sample: int
-) -> None:
-    check_all(engine, events, rule, least, split, seed, sample)
+def test_every_engine_gives_the_oracles_tables(engine: Any, events: list[Event], **options: Any) -> None:
+    check_all(engine, events, **options)
 
 
 @pytest.mark.slow
@@ -133,7 +145,9 @@ def test_spark_gives_the_oracles_tables(spark: Any, rule: str, split: str) -> No
 @pytest.mark.parametrize("split", ["random", "temporal"])
 def test_the_whole_tree_compiles_to_the_sql_of_other_engines(dialect: str, split: str) -> None:
     staged = ibis.table({"session": "string", "item": "string", "time": "int64", "event": "int8"}, name="staged")
-    kept, _ = pipeline.filtered(staged, "clicks: items, sessions", 3, 3)
+    known, _ = pipeline.meant(staged, drop_duplicates=True)
+    tallies = {column: pipeline.tally(known, column) for column in ("session", "item")}
+    kept, _ = pipeline.filtered(known, tallies, "clicks: items, sessions", 3, 3, hold=lambda table: table)
     kept = pipeline.sampled(kept, 10, 0)
     tree = pipeline.numbered(kept, pipeline.sessions_of(kept, split, 0), pipeline.items_of(kept))
     assert "MD5(" in str(ibis.to_sql(tree, dialect=dialect)).upper()

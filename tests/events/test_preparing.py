@@ -33,6 +33,7 @@ OPTIONS = st.fixed_dictionaries(
         "min_item_events": st.integers(1, 4),
         "min_session_events": st.integers(1, 4),
         "sample_sessions": st.none() | st.integers(1, 4),
+        "drop_duplicates": st.booleans(),
     }
 )
 
@@ -71,9 +72,11 @@ def check_account_and_data(style: Style, rows: Sequence[Row], options: dict[str,
             account = manifest["account"]
             assert account["bad"] == bad
             assert account["rows_read"] == len(rows) + len(style.own_bad)
-            assert account["rows_read"] == account["kept"] + sum(account["filtered"].values()) + bad.total()
+            gone = sum(account["filtered"].values()) + account["duplicates"] + bad.total()
+            assert account["rows_read"] == account["kept"] + gone
             assert oracle.found(folder / "data", manifest) == right
             check_counts(manifest, right)
+            check_findings(manifest, oracle.noticed(events, right.events, options["drop_duplicates"]))
             check_quarantine(folder / "data", bad)
             Dataset(folder / "data")
             written.append(oracle.bytes_of(folder / "data"))
@@ -95,6 +98,12 @@ def check_counts(manifest: dict[str, Any], right: oracle.Prepared) -> None:
     sums = {key: sum(part[key] for part in parts.values()) for key in ("sessions", "events", "clicks", "purchases")}
     assert manifest["counts"] == sums | {"items": len(right.items)}
     assert manifest["account"]["kept"] == len(right.events)
+
+
+def check_findings(manifest: dict[str, Any], right: dict[str, Any]) -> None:
+    found = manifest["findings"]
+    spellings = {field: (each["ids"], each["groups"]) for field, each in found["spellings"].items()}
+    assert {name: found[name] for name in right} | {"spellings": spellings} == right
 
 
 def check_quarantine(folder: Path, bad: Counter[str]) -> None:
@@ -197,6 +206,7 @@ def test_an_unknown_kind_of_event_is_bad_unless_the_map_says_what_it_is(tmp_path
         "rows_read": 12,
         "kept": 3,
         "filtered": {"ignored_event": 3},
+        "duplicates": 0,
         "bad": {"unknown_event": 6},
     }
 

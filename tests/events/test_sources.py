@@ -37,10 +37,10 @@ def test_pieces_are_whole_lines_and_together_the_file(text: str, size: int) -> N
         path.write_bytes(text.encode())
         chunks = list(Source(path).chunks())
     whole = text.encode() if text.endswith("\n") else text.encode() + b"\n"
-    assert b"".join(chunk for _, chunk in chunks) == whole
+    assert b"".join(chunk.content for chunk in chunks) == whole
     row = 1
-    for first, chunk in chunks:
-        assert first == row
+    for first, chunk, broken in chunks:
+        assert (first, broken) == (row, frozenset())
         assert chunk.endswith(b"\n")
         row += chunk.count(b"\n")
 
@@ -58,7 +58,7 @@ def test_archives_laid_end_to_end_are_one_file(kind: str, tmp_path: Path) -> Non
     head, tail = LOG[:5000], LOG[5000:]
     path = tmp_path / "log"
     path.write_bytes(COMPRESSED[kind](head) + COMPRESSED[kind](tail))
-    assert b"".join(chunk for _, chunk in Source(path).chunks()) == LOG
+    assert b"".join(chunk.content for chunk in Source(path).chunks()) == LOG
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
@@ -70,6 +70,29 @@ def test_a_cut_archive_is_broken_wherever_it_is_cut(kind: str, tmp_path: Path) -
             list(Source(path).chunks())
 
 
+@pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
+@pytest.mark.parametrize("behind", [b"x", b"rubbish rubbish", b"\x00\x00\x00\x00x", LOG])
+def test_what_follows_an_archive_and_is_none_is_noticed(kind: str, behind: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(COMPRESSED[kind](LOG) + behind)
+    with pytest.raises(ValuerecError, match="broken archive"):
+        list(Source(path).chunks())
+
+
+@pytest.mark.parametrize("padding", [b"", b"\x00" * 4, b"\x00" * 200_000])
+def test_the_padding_of_xz_is_no_rubbish(padding: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(lzma.compress(LOG[:5000]) + padding + lzma.compress(LOG[5000:]) + padding)
+    assert b"".join(chunk.content for chunk in Source(path).chunks()) == LOG
+
+
+def test_an_xz_file_may_not_ask_for_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(lzma.compress(LOG, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]))
+    with patch.object(sources, "_XZ_MEMORY", 1 << 16), pytest.raises(ValuerecError, match=r"broken archive \(Memory"):
+        list(Source(path).chunks())
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_field(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for content in (b"\xef\xbb\xbfsession\n", gzip.compress(b"\xef\xbb\xbfsession\n")):
@@ -77,11 +100,18 @@ def test_a_byte_order_mark_is_no_part_of_the_first_field(tmp_path: Path) -> None
         assert Source(path).first_line() == (1, "session")
 
 
-def test_text_that_is_not_utf8_is_named_by_its_row(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes("ä\nb\n".encode() + b"\xe4\n")
-    with patch.object(sources, "_CHUNK_BYTES", 4), pytest.raises(ValuerecError, match="row 3 is not UTF-8"):
-        list(Source(path).chunks())
+@given(st.lists(st.sampled_from([b"a", "ä".encode(), b"\xe4", b"\xc3", b"\xa4", b"\xf0\x9f", b"\n"]), min_size=1))
+def test_lines_that_are_not_utf8_are_named_and_change_no_other(pieces: list[bytes]) -> None:
+    whole = b"first\n" + b"".join(pieces) + b"\n"
+    with tempfile.TemporaryDirectory() as folder, patch.object(sources, "_CHUNK_BYTES", 7):
+        path = Path(folder) / "log"
+        path.write_bytes(whole)
+        chunks = list(Source(path).chunks())
+    found = b"".join(chunk.content for chunk in chunks).split(b"\n")
+    broken = frozenset().union(*(chunk.broken for chunk in chunks))
+    for row, line in enumerate(whole.split(b"\n"), start=1):
+        assert (row in broken) == (line.decode(errors="ignore").encode() != line)
+        assert found[row - 1] == line.decode(errors="replace").encode()
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:

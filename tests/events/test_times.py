@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.events import prepare
-from valuerec.events.times import UNITS, choose_unit, count_units, microseconds
+from valuerec.events.checking import REASONS as CHECKED
+from valuerec.events.times import UNITS, Clock, choose_unit, count_units, microseconds, why_unreadable
 
 LAST = 253_402_300_799_999_999  # the end of the year 9999
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -204,7 +205,8 @@ def test_rows_of_another_unit_are_set_aside_even_where_the_file_begins_with_them
     rows = ["s,i,1396867869000"] * 2 + ["s,i,1396867869"] * 3
     log.write_text("session,item,time\n" + "\n".join(rows))
     manifest = prepare([log], format="events", out=tmp_path / "data", max_bad_fraction=0.4)
-    assert manifest["account"] == {"rows_read": 5, "kept": 3, "filtered": {}, "bad": {"unreadable_time": 2}}
+    bad = {"mixed_time_unit": 2}
+    assert manifest["account"] == {"rows_read": 5, "kept": 3, "filtered": {}, "duplicates": 0, "bad": bad}
     assert pq.read_table(tmp_path / "data/quarantine.parquet")["row"].to_pylist() == [2, 3]
     assert manifest["time"]["unit"] == "s"
 
@@ -220,3 +222,83 @@ def test_files_may_differ_in_their_unit_but_not_mix_clocks_with_positions(tmp_pa
     with pytest.raises(UsageError, match="--split random"):
         prepare([logs["positions"]], format="events", out=tmp_path / "c", split="temporal")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "iso", "positions", "seconds"]
+
+
+REASONS = {
+    "iso": {
+        "": "empty_time",
+        " ": "empty_time",
+        "soon": "unreadable_time",
+        "2014-13-01": "unreadable_time",
+        "nan": "time_not_finite",
+        "+Infinity": "time_not_finite",
+        "-inf": "time_not_finite",
+        "-5": "negative_time",
+        "1969-12-31": "negative_time",
+        "0001-01-01T00:00:00+01:00": "negative_time",
+        "9999-12-31T23:59:59-01:00": "time_overflow",
+        "9223372036854775808": "time_overflow",
+        "1" * 5000: "time_overflow",
+        "1400000000": "mixed_time_unit",
+        "1e9": "unreadable_time",
+        "+5": "unreadable_time",
+    },
+    "s": {
+        "": "empty_time",
+        "soon": "unreadable_time",
+        "-0.5": "negative_time",
+        "1400000000000": "mixed_time_unit",
+        "7": "mixed_time_unit",
+        "2014-05-13": "mixed_time_unit",
+        "1960-05-13": "negative_time",
+        "99999999999999999999": "time_overflow",
+    },
+    "position": {"1.5": "unreadable_time", "1400000000": "mixed_time_unit", "-1": "negative_time"},
+}
+
+
+@pytest.mark.parametrize(("unit", "text"), [(unit, text) for unit, each in REASONS.items() for text in each])
+def test_why_a_text_is_no_time(unit: str, text: str) -> None:
+    column = pa.array([text])
+    assert microseconds(column, unit, certain=False).to_pylist() == [None]
+    assert why_unreadable(column, Clock(unit, False, 0)).tolist() == [REASONS[unit][text]]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "unit", "certain", "reason"),
+    [
+        (None, pa.int64(), "s", False, "empty_time"),
+        (-1, pa.int64(), "s", False, "negative_time"),
+        (2**64 - 1, pa.uint64(), "s", False, "time_overflow"),
+        (1_400_000_000_000, pa.int64(), "s", False, "mixed_time_unit"),
+        (2**62, pa.int64(), "s", True, "time_overflow"),
+        (None, pa.float64(), "s", False, "empty_time"),
+        (float("nan"), pa.float64(), "s", False, "time_not_finite"),
+        (float("-inf"), pa.float64(), "s", False, "time_not_finite"),
+        (-0.5, pa.float64(), "s", False, "negative_time"),
+        (1e300, pa.float64(), "s", False, "time_overflow"),
+        (1.5, pa.float64(), "position", False, "unreadable_time"),
+        (None, pa.timestamp("ns"), "iso", False, "empty_time"),
+        (-1, pa.timestamp("ms", "Asia/Tokyo"), "iso", False, "negative_time"),
+        (2**62, pa.timestamp("s"), "iso", False, "time_overflow"),
+    ],
+)
+def test_why_a_number_or_a_timestamp_is_no_time(
+    value: Any, kind: pa.DataType, unit: str, certain: bool, reason: str
+) -> None:
+    column = pa.array([value], kind)
+    assert microseconds(column, unit, certain).to_pylist() == [None]
+    assert why_unreadable(column, Clock(unit, certain, 0)).tolist() == [reason]
+
+
+@given(st.lists(st.text(" -+.0123456789eEnaifNTZ:", max_size=25), min_size=1), st.sampled_from(UNITS), st.booleans())
+def test_every_time_that_can_not_be_read_has_a_reason_of_its_own_whatever_its_neighbours(
+    texts: list[str], unit: str, certain: bool
+) -> None:
+    found = microseconds(pa.array(texts), unit, certain).to_pylist()
+    bad = [text for text, time in zip(texts, found, strict=True) if time is None]
+    if bad:
+        together = why_unreadable(pa.array(bad), Clock(unit, certain, 0)).tolist()
+        alone = [why_unreadable(pa.array([text]), Clock(unit, certain, 0)).tolist()[0] for text in bad]
+        assert together == alone
+        assert set(together) <= set(CHECKED)

@@ -5,6 +5,7 @@ orders and splits what is staged (`pipeline`), an engine runs it (`engine`), and
 """
 
 from valuerec.events.account import account_table
+from valuerec.events.drift import DriftError, drift_table
 from valuerec.events.preparing import prepare
 
-__all__ = ["account_table", "prepare"]
+__all__ = ["DriftError", "account_table", "drift_table", "prepare"]

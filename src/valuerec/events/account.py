@@ -12,18 +12,21 @@ from valuerec.printing import whole_table
 
 
 def account_table(manifest: Mapping[str, Any]) -> Group:
-    """Rows read = kept + filtered by reason + bad by reason, and the counts beside those published for the full log."""
+    """Rows read = kept + filtered + duplicates + quarantined, by reason, and the counts beside the published ones."""
     account = manifest["account"]
     rows = whole_table("rows", "", "", title="Account of every row")
     rows.columns[2].justify = "right"
     for source in manifest["sources"]:
         rows.add_row("read", source["name"], f"{source['rows']:,}")
     rows.add_row("= kept", "", f"{account['kept']:,}")
-    for part in ("filtered", "bad"):
-        for reason, count in account[part].items():
-            rows.add_row(f"+ {part}", reason, f"{count:,}")
+    for reason, count in account["filtered"].items():
+        rows.add_row("+ filtered", reason, f"{count:,}")
+    if manifest["config"]["drop_duplicates"]:
+        rows.add_row("+ duplicates", "", f"{account['duplicates']:,}")
+    for reason, count in account["bad"].items():
+        rows.add_row("+ quarantined", reason, f"{count:,}")
     if account["bad"]:
-        rows.caption = "Bad rows: quarantine.parquet"
+        rows.caption = f"Quarantined rows: {manifest['quarantine']}"
     counts, published = manifest["counts"], FORMATS[manifest["config"]["format"]].published
     splits = manifest["splits"]
     sizes = whole_table("", "here", *splits, *(["published, full log"] if published else []), title="What was prepared")

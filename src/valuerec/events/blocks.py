@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,9 +20,10 @@ LONGEST_TEXT: Final = 2_000  # characters of a bad row that are kept
 
 
 class BadRow(NamedTuple):
-    """A row that can't be used: its number in the file, why, and its text."""
+    """A row that can't be used: its number in the file, the wrong field (empty: all of it), why, and its text."""
 
     row: int
+    field: str
     reason: str
     text: str
 
@@ -41,3 +42,13 @@ class Block(NamedTuple):
     columns: dict[str, Column]
     bad: list[BadRow]
     texts: Callable[[NDArray[np.int64]], list[str]]
+
+    def without(self, rows: Set[int], reason: str) -> Block:
+        """The block with the rows of some numbers set aside for one reason, whatever else may be wrong with them."""
+        hit_N = np.isin(self.row, list(rows))
+        good, places = np.flatnonzero(~hit_N), np.flatnonzero(hit_N)
+        bad = [BadRow(each.row, "", reason, each.text) if each.row in rows else each for each in self.bad]
+        numbers = self.row[places].tolist()
+        bad += [BadRow(row, "", reason, text) for row, text in zip(numbers, self.texts(places), strict=True)]
+        columns = {name: column.take(good) for name, column in self.columns.items()}
+        return Block(self.row[good], columns, bad, lambda wanted: self.texts(good[wanted]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,53 +11,83 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from valuerec.events.blocks import BadRow, Block
+from valuerec.events.times import Clock, microseconds, why_unreadable
 
 if TYPE_CHECKING:
     from valuerec.events.blocks import Column
 
 CODES: Final = {"click": 0, "purchase": 1, "ignore": 2, "transaction": 3}
+
+
+class Reason(NamedTuple):
+    """What is wrong with a row, and what to do where many rows have it."""
+
+    what: str
+    remedy: str
+
+
+_FORMAT: Final = "check that --format is right"
+_COLUMNS: Final = "check --columns and --format"
+_UNIT: Final = "say what the times are with --time-unit, or check --columns"
 REASONS: Final = {
-    "wrong_field_count": "it has another number of fields than the log",
-    "empty_session": "the session is empty",
-    "empty_item": "the item is empty",
-    "unreadable_id": "the session or item is neither text nor a whole number",
-    "unreadable_time": "the time is unreadable, before 1970, or in another unit than most of the file's",
-    "unknown_event": "the event is none of those known (say what it means with --events)",
-    "not_json": "it is no JSON object",
-    "missing_field": "a field is missing",
+    "wrong_field_count": Reason("it has another number of fields than the log", _FORMAT),
+    "nul_byte": Reason("it holds NUL bytes, which no text does", "fetch the file again"),
+    "not_utf8": Reason("it is not UTF-8 text", "convert the file to UTF-8, or check --format"),
+    "not_json": Reason("it is no JSON object", _FORMAT),
+    "repeated_key": Reason("a key stands twice in it", "write each key once"),
+    "missing_field": Reason("a field is missing", _COLUMNS),
+    "empty_session": Reason("the session is empty", _COLUMNS),
+    "empty_item": Reason("the item is empty", _COLUMNS),
+    "unreadable_id": Reason("the id is neither text nor a whole number", "write ids as text or whole numbers"),
+    "unknown_event": Reason("the event is none of those known", "say what it means with --events"),
+    "empty_time": Reason("the time is empty", _COLUMNS),
+    "unreadable_time": Reason("the time is unreadable", _UNIT),
+    "time_not_finite": Reason("the time is NaN or infinite", _UNIT),
+    "negative_time": Reason("the time is before 1970", _UNIT),
+    "time_overflow": Reason("the time is beyond the year 9999 or 64 bits", _UNIT),
+    "mixed_time_unit": Reason("the time is in another unit than most of the file's, or than --time-unit", _UNIT),
+    "future_time": Reason("the time lies in the future", "check --time-unit, or allow it with --latest-time"),
 }
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
 def checked(
-    block: Block, time: Column, meanings: Mapping[str, str], implied: str | None
-) -> tuple[pa.Table, list[BadRow]]:
-    """The events of a block, and its bad rows, each with the first reason that applies.
+    block: Block, clock: Clock, meanings: Mapping[str, str], implied: str | None
+) -> tuple[pa.Table, Column, list[BadRow]]:
+    """The events of a block, all its times, and its bad rows, each with the first reason that applies.
 
     Args:
         block: rows as they stand in the file.
-        time: their times in microseconds, null where unreadable.
+        clock: how their times are read.
         meanings: what each kind of event is.
         implied: the kind of all rows, where the file has no column that says so.
     """
     event = _codes(block.columns, len(block.row), meanings, implied)
-    reasons = {
-        "empty_session": pc.equal(block.columns["session"], ""),
-        "empty_item": pc.equal(block.columns["item"], ""),
-        "unknown_event": pc.is_null(event),
-        "unreadable_time": pc.is_null(time),
-    }
+    time = microseconds(block.columns["time"], clock.unit, clock.certain)
     good_N = np.ones(len(block.row), dtype=bool)
     bad = list(block.bad)
-    for reason, mask in reasons.items():
+    for field, reason, mask in _faults(block, event, time, clock):
         hit_N: NDArray[np.bool_] = good_N & mask.to_numpy(zero_copy_only=False)
         if hit_N.any():
             places = np.flatnonzero(hit_N)
-            rows = zip(block.row[places].tolist(), block.texts(places), strict=True)
-            bad += [BadRow(row, reason, text) for row, text in rows]
+            reasons = [reason] * len(places)
+            if reason == "unreadable_time":
+                reasons = why_unreadable(block.columns["time"].take(places), clock).tolist()
+            rows = zip(block.row[places].tolist(), reasons, block.texts(places), strict=True)
+            bad += [BadRow(row, field, why, text) for row, why, text in rows]
             good_N &= ~hit_N
     table = pa.table({"session": block.columns["session"], "item": block.columns["item"], "time": time, "event": event})
-    return table if good_N.all() else table.filter(pa.array(good_N)), sorted(bad)
+    return table if good_N.all() else table.filter(pa.array(good_N)), time, sorted(bad)
+
+
+def _faults(block: Block, event: Column, time: Any, clock: Clock) -> Iterator[tuple[str, str, Any]]:
+    """Field, reason and the rows that have it, in the order in which they count."""
+    yield "session", "empty_session", pc.equal(block.columns["session"], "")
+    yield "item", "empty_item", pc.equal(block.columns["item"], "")
+    yield "event", "unknown_event", pc.is_null(event)
+    yield "time", "unreadable_time", pc.is_null(time)
+    if clock.unit != "position":
+        yield "time", "future_time", pc.fill_null(pc.greater(time, clock.latest), False)
 
 
 def _codes(columns: Mapping[str, Column], count: int, meanings: Mapping[str, str], implied: str | None) -> Column:

@@ -37,22 +37,23 @@ def read_delimited(
         header: whether the first line that is not blank is a header.
 
     Raises:
-        ValuerecError: where the file is not UTF-8, or no text.
+        ValuerecError: where the file is no text.
     """
     begin = source.first_line().row + 1 if header else 1
-    for first, chunk in source.chunks():
+    for first, chunk, broken in source.chunks():
         if first < begin:  # the header lies in the first chunk, for that is where first_line looks
             chunk = chunk.split(b"\n", begin - first)[-1]
             first = begin
         if chunk:
-            yield _block(first, chunk, names, wanted, delimiter)
+            block = _block(first, chunk, names, wanted, delimiter)
+            yield block.without(broken, "not_utf8") if broken else block
 
 
 def _block(first: int, chunk: bytes, names: Sequence[str], wanted: Mapping[str, str], delimiter: str) -> Block:
     count = chunk.count(b"\n")
     bad: list[BadRow] = []
-    odd_breaks = chunk.count(b"\r") != chunk.count(b"\r\n")
-    table = None if odd_breaks else _parsed(first, chunk, names, wanted, delimiter, bad)
+    odd = chunk.count(b"\r") != chunk.count(b"\r\n") or b"\x00" in chunk
+    table = None if odd else _parsed(first, chunk, names, wanted, delimiter, bad)
     if table is None or len(table) + len(bad) != count:
         bad = []
         table = _parsed_by_line(first, chunk, names, wanted, delimiter, bad)
@@ -74,7 +75,7 @@ def _parsed(
         chunk += delimiter.encode() * (len(names) - 1) + b"\n"
 
     def wrong_count(row: pa_csv.InvalidRow) -> Literal["skip"]:
-        bad.append(BadRow(first - 1 + (row.number or 0), "wrong_field_count", row.text[:LONGEST_TEXT]))
+        bad.append(BadRow(first - 1 + (row.number or 0), "", "wrong_field_count", row.text[:LONGEST_TEXT]))
         return "skip"
 
     table = pa_csv.read_csv(
@@ -104,10 +105,12 @@ def _parsed_by_line(
     try:
         for number, line in enumerate(_lines(chunk), start=first):
             fields = fields_of(line, delimiter) or [""] * len(names)
-            if len(fields) == len(names):
-                good.append(fields)
+            if "\x00" in line:  # what a crash or a broken disk leaves, and no text
+                bad.append(BadRow(number, "", "nul_byte", line[:LONGEST_TEXT]))
+            elif len(fields) != len(names):
+                bad.append(BadRow(number, "", "wrong_field_count", line[:LONGEST_TEXT]))
             else:
-                bad.append(BadRow(number, "wrong_field_count", line[:LONGEST_TEXT]))
+                good.append(fields)
     finally:
         csv.field_size_limit(usual_limit)
     places = {name: names.index(name) for name in wanted.values()}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Values = tuple[Any, ...]
 _SURROGATE: Final = re.compile(r"\\u[dD][89abAB]")
+_KEY: Final = re.compile(r'"[ \t\r]*:')  # behind every key, and perhaps in a text too
 _KINDS: Final = {int: "a number", str: "text"}
 
 
@@ -32,6 +33,27 @@ def object_of(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
+
+
+def _repeats_a_key(text: str, line: dict[str, Any]) -> bool:
+    """Whether an object of the line has a key twice, of which Python would silently take the last.
+
+    A good line is read a second time only where a text in it looks like a key, or objects lie deeper than OTTO's.
+    """
+    nested = [value for value in line.values() if type(value) is list]
+    keys = len(line) + sum(len(inner) for value in nested for inner in value if type(inner) is dict)
+    if len(_KEY.findall(text)) == keys:
+        return False
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise KeyError
+
+    try:
+        json.loads(text, object_pairs_hook=unique)
+    except (KeyError, RecursionError):
+        return True
+    return False
 
 
 def read_json_lines(source: Source, wanted: Mapping[str, str], kinds: dict[str, bool]) -> Iterator[Block]:
@@ -87,17 +109,20 @@ def _read(
     kinds: dict[str, bool],
 ) -> Iterator[Block]:
     first_kinds: dict[str, tuple[type, int]] = {}
-    for first, chunk in source.chunks():
+    for first, chunk, broken in source.chunks():
         lines = chunk.decode().split("\n")[:-1]
         rows: list[int] = []
         good: list[Values] = []
         bad: list[BadRow] = []
         for row, text in enumerate(lines, start=first):
             line = object_of(text)
-            for values in [(None,)] if line is None else events(row, line):
-                reason = "not_json" if line is None else _wrong(values)
-                if reason:
-                    bad.append(BadRow(row, reason, text[:LONGEST_TEXT]))
+            if line is None or row in broken or _repeats_a_key(text, line):
+                reason = "not_utf8" if row in broken else "not_json" if line is None else "repeated_key"
+                bad.append(BadRow(row, "", reason, text[:LONGEST_TEXT]))
+                continue
+            for values in events(row, line):
+                if wrong := _wrong(values, fields):
+                    bad.append(BadRow(row, *wrong, text[:LONGEST_TEXT]))
                 else:
                     _check_kinds(source, values, row, first_kinds)
                     rows.append(row)
@@ -106,12 +131,16 @@ def _read(
     kinds.update({field: kind is int for field, (kind, _) in first_kinds.items()})
 
 
-def _wrong(values: Values) -> str | None:
-    """Why values are no event, if they are none; ids come first and second."""
-    if None in values:
-        return "missing_field"
-    if type(values[0]) not in _KINDS or type(values[1]) not in _KINDS:
-        return "unreadable_id"
+def _wrong(values: Values, fields: tuple[str, ...]) -> tuple[str, str] | None:
+    """Which field makes values no event, and why, if they are none; ids come first and second."""
+    if len(values) < len(fields):
+        return "", "missing_field"
+    for field, value in zip(fields, values, strict=True):
+        if value is None:
+            return field, "missing_field"
+    for field, value in zip(fields[:2], values, strict=False):
+        if type(value) not in _KINDS:
+            return field, "unreadable_id"
     return None
 
 
@@ -141,4 +170,7 @@ def _block(
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value) if type(value) is int else json.dumps(value)
+    """A value as it stands in the file; lists and objects, no times and no kinds of events, as their braces."""
+    if isinstance(value, list | dict):
+        return "[]" if isinstance(value, list) else "{}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -7,7 +7,7 @@ unit of its times is taken from its first block; should the file as a whole spea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,9 @@ from valuerec.events import times
 from valuerec.events.blocks import BadRow
 from valuerec.events.checking import REASONS, checked
 from valuerec.events.formats import Reading
+from valuerec.events.options import Options
+from valuerec.events.quarantine import ROWS
+from valuerec.events.times import Clock
 
 _STAGED_TYPES: Final[dict[str, pa.DataType]] = {
     "session": pa.string(),
@@ -30,13 +33,6 @@ _STAGED_TYPES: Final[dict[str, pa.DataType]] = {
     "event": pa.int8(),
 }
 _STAGED: Final = pa.schema(_STAGED_TYPES)
-_QUARANTINE_TYPES: Final[dict[str, pa.DataType]] = {
-    "file": pa.string(),
-    "row": pa.int64(),
-    "reason": pa.string(),
-    "text": pa.string(),
-}
-_QUARANTINE: Final = pa.schema(_QUARANTINE_TYPES)
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
@@ -73,24 +69,17 @@ class Landed:
         return {self.good: True, 0: False}.get(self.digits[name]) if self.good else None
 
 
-def land(
-    readings: Sequence[Reading],
-    folder: Path,
-    meanings: Mapping[str, str],
-    time_unit: str,
-    stop_at_bad: bool,
-    quarantine: Path,
-) -> list[Landed]:
+def land(readings: Sequence[Reading], folder: Path, options: Options, quarantine: Path) -> list[Landed]:
     """Stage all files in `folder`, and write their bad rows to the Parquet file `quarantine` if there are any.
 
     Raises:
         ValuerecError: where a file can't be read or holds no rows, ids are of two kinds, clocks are mixed with
-            positions, or a row is bad and `stop_at_bad`.
+            positions, or a row is bad and the options say to fail.
     """
     landed, set_aside = [], []
     for number, reading in enumerate(readings):
         part, bad = folder / f"staged-{number}.parquet", folder / f"bad-{number}.parquet"
-        landed.append(_land(reading, part, bad, meanings, time_unit, stop_at_bad))
+        landed.append(_land(reading, part, bad, options))
         if landed[-1].bad:
             set_aside.append(bad)
     for name in ("session", "item"):
@@ -102,49 +91,40 @@ def land(
             "way, or say what they are with --time-unit."
         )
     if set_aside:
-        with pq.ParquetWriter(quarantine, _QUARANTINE, compression="zstd") as writer:
+        with pq.ParquetWriter(quarantine, ROWS, compression="zstd") as writer:
             for bad in set_aside:
                 for batch in pq.ParquetFile(bad).iter_batches():
                     writer.write_batch(batch)
     return landed
 
 
-def _land(
-    reading: Reading, part: Path, bad: Path, meanings: Mapping[str, str], time_unit: str, stop_at_bad: bool
-) -> Landed:
-    certain = time_unit != "auto"
-    landed = _stage(reading, part, bad, meanings, time_unit if certain else None, certain, stop_at_bad)
+def _land(reading: Reading, part: Path, bad: Path, options: Options) -> Landed:
+    certain = options.time_unit != "auto"
+    landed = _stage(reading, part, bad, options.time_unit if certain else "", options)
     unit = times.choose_unit(landed.units)
     if not certain and unit != landed.unit:
-        landed = _stage(reading, part, bad, meanings, unit, certain, stop_at_bad)
+        landed = _stage(reading, part, bad, unit, options)
     if landed.rows == 0:
         raise ValuerecError(f"{reading.source.path} holds no rows; name a file with events.")
     landed.typed = reading.kinds
     return landed
 
 
-def _stage(
-    reading: Reading,
-    part: Path,
-    bad: Path,
-    meanings: Mapping[str, str],
-    unit: str | None,
-    certain: bool,
-    stop_at_bad: bool,
-) -> Landed:
-    """Write a file's good rows to `part` and the others to `bad`, with times in `unit` (None: as the first look)."""
-    landed = Landed(reading.source.path, part, unit or "")
+def _stage(reading: Reading, part: Path, bad: Path, unit: str, options: Options) -> Landed:
+    """Write a file's good rows to `part` and the others to `bad`, with times in `unit` (empty: as the first look)."""
+    landed = Landed(reading.source.path, part, unit)
+    certain, stop_at_bad = options.time_unit != "auto", options.on_bad_rows == "fail"
     with (
         pq.ParquetWriter(part, _STAGED, compression="lz4") as writer,
-        pq.ParquetWriter(bad, _QUARANTINE, compression="zstd") as aside,
+        pq.ParquetWriter(bad, ROWS, compression="zstd") as aside,
     ):
         for block in reading.blocks():
             raw = block.columns["time"]
             landed.unit = landed.unit or times.choose_unit(times.count_units(raw))
-            time = times.microseconds(raw, landed.unit, certain)
+            clock = Clock(landed.unit, certain, options.latest)
+            good, time, bad_rows = checked(block, clock, options.meanings, reading.event)
             if not certain:
                 landed.units += _count_units(raw, time, landed.unit)
-            good, bad_rows = checked(block, time, meanings, reading.event)
             landed.rows += len(block.row) + len(block.bad)
             landed.good += len(good)
             for name in ("session", "item"):
@@ -166,19 +146,20 @@ def _count_units(raw: Any, time: Any, unit: str) -> Any:
 def _note(landed: Landed, bad_rows: Sequence[BadRow], stop_at_bad: bool) -> None:
     """Count the bad rows, or stop at the first."""
     if stop_at_bad:
-        row, reason, _ = bad_rows[0]
+        row, field, reason, _ = bad_rows[0]
+        where = f"row {row}, field {field}" if field else f"row {row}"
         raise ValuerecError(
-            f"{landed.path}, row {row} is bad ({reason}): {REASONS[reason]}; mend it, or set bad rows aside with "
+            f"{landed.path}, {where} is bad ({reason}): {REASONS[reason].what}; mend it, or set bad rows aside with "
             "--on-bad-rows quarantine."
         )
-    for row, reason, _ in bad_rows:
-        landed.bad[reason] += 1
-        landed.first_bad.setdefault(reason, row)
+    for bad_row in bad_rows:
+        landed.bad[bad_row.reason] += 1
+        landed.first_bad.setdefault(bad_row.reason, bad_row.row)
 
 
 def _quarantined(name: str, bad_rows: Iterable[BadRow]) -> pa.Table:
     rows = [{"file": name, **bad_row._asdict()} for bad_row in bad_rows]
-    return pa.Table.from_pylist(rows, schema=_QUARANTINE)
+    return pa.Table.from_pylist(rows, schema=ROWS)
 
 
 def _check_same_kind(name: str, landed: Sequence[Landed]) -> None:

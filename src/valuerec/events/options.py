@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS
 from valuerec.events.formats import FORMATS, meanings_of
-from valuerec.events.times import UNITS
+from valuerec.events.times import UNITS, moment_of
 
 _ALLOWED: Final = {
     "format": tuple(FORMATS),
@@ -39,6 +41,8 @@ class Options:
     time_unit: str
     on_bad_rows: str
     max_bad_fraction: float
+    drop_duplicates: bool
+    latest_time: str | None
     sample_sessions: int | None
     max_memory: str | None
 
@@ -58,12 +62,23 @@ class Options:
             raise UsageError(f"--columns is for --format events; the format {self.format} has its own columns.")
         if unknown := [name for name in self.columns or {} if name not in FIELDS]:
             raise UsageError(f"--columns names {', '.join(unknown)}; it can name {', '.join(FIELDS)}.")
+        if self.latest_time is not None and moment_of(self.latest_time) is None:
+            raise UsageError(
+                f"--latest-time is {self.latest_time!r}; write it like 2014-04-07 or 2014-04-07T10:51:09Z."
+            )
         meanings_of(self.format, self.events)
 
     @property
     def meanings(self) -> dict[str, str]:
         """What each kind of event in the log is to us."""
         return meanings_of(self.format, self.events)
+
+    @cached_property
+    def latest(self) -> int:
+        """The last moment that an event may be of, in UTC microseconds: by default a day after this is asked first."""
+        if self.latest_time is not None:
+            return moment_of(self.latest_time) or 0
+        return (datetime.now(UTC) + timedelta(days=1) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
     def resolved(self) -> dict[str, Any]:
         """All that decides what the dataset holds, for its manifest."""

@@ -7,6 +7,7 @@ engine computes alike; times are integers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import ibis
@@ -29,34 +30,57 @@ class Filtered(NamedTuple):
     stages: dict[str, Table]
 
 
-def filtered(staged: Table, rule: Rule, least_item: int, least_session: int) -> Filtered:
-    """Drop what is no event to us, rare items and short sessions, one pass each, in the order of the rule."""
-    meant = staged.filter(_.event != CODES["transaction"])
-    known = meant.filter(_.event != CODES["ignore"])
-    stages = {"transaction_row": meant, "ignored_event": known}
-    if rule == "clicks: items, sessions":
-        buys = known.filter(_.event == CODES["purchase"])
-        clicks = _common(known.filter(_.event == CODES["click"]), "item", least_item)
-        stages["rare_item"] = clicks.union(buys)
-        sessions = _keys(clicks, "session", least_session)
-        kept = stages["rare_item"].semi_join(sessions, "session")
-        stages["short_session"] = kept
-    elif rule == "all: items, sessions":
-        stages["rare_item"] = _common(known, "item", least_item)
-        kept = stages["short_session"] = _common(stages["rare_item"], "session", least_session)
-    else:
-        stages["short_session"] = _common(known, "session", least_session)
-        kept = stages["rare_item"] = _common(stages["short_session"], "item", least_item)
-    return Filtered(kept, stages)
+def meant(staged: Table, drop_duplicates: bool) -> Filtered:
+    """Drop what is no event to us, and, where that is asked for, what repeats another in all four fields."""
+    stages = {"transaction_row": staged.filter(_.event != CODES["transaction"])}
+    events = stages["ignored_event"] = stages["transaction_row"].filter(_.event != CODES["ignore"])
+    if drop_duplicates:
+        events = stages["duplicate"] = events.distinct()
+    return Filtered(events, stages)
 
 
-def _keys(events: Table, column: str, least: int) -> Table:
-    """The values of a column that occur often enough."""
-    return events.group_by(column).agg(occurrences=_.count()).filter(_.occurrences >= least).select(column)
+def tally(events: Table, column: str) -> Table:
+    """A row a session, or a row an item: its clicks and purchases."""
+    return events.group_by(column).agg(
+        clicks=(_.event == CODES["click"]).sum(), purchases=(_.event == CODES["purchase"]).sum()
+    )
 
 
-def _common(events: Table, column: str, least: int) -> Table:
-    return events.semi_join(_keys(events, column, least), column)
+def filtered(
+    events: Table,
+    tallies: Mapping[str, Table],
+    rule: Rule,
+    least_item: int,
+    least_session: int,
+    hold: Callable[[Table], Table],
+) -> Filtered:
+    """Drop rare items and short sessions, one pass each, in the order of the rule.
+
+    Args:
+        events: clicks and purchases.
+        tallies: of `events`, by session and by item.
+        rule: which events count, and which filter comes first; where only clicks count, no purchase is dropped with its
+            item.
+        least_item: events that an item must have.
+        least_session: events that a session must have.
+        hold: keeps a table that is read more than once, so that the engine makes it once.
+    """
+    clicks_count = rule == "clicks: items, sessions"
+    steps = [("item", "rare_item", least_item), ("session", "short_session", least_session)]
+    if rule == "all: sessions, items":
+        steps.reverse()
+    stages = {}
+    for place, (column, reason, least) in enumerate(steps):
+        counts = tallies[column] if place == 0 else hold(tally(events, column))
+        count = counts.clicks if clicks_count else counts.clicks + counts.purchases
+        keys = counts.filter(count >= least).select(column)
+        if clicks_count and column == "item":
+            clicks = events.filter(_.event == CODES["click"]).semi_join(keys, column)
+            events = clicks.union(events.filter(_.event == CODES["purchase"]))
+        else:
+            events = events.semi_join(keys, column)
+        stages[reason] = events
+    return Filtered(events, stages)
 
 
 def sampled(events: Table, count: int, seed: int) -> Table:
@@ -102,10 +126,7 @@ def sessions_of(events: Table, split: str, seed: int) -> Table:
 
 def items_of(events: Table) -> Table:
     """A row an item: id, clicks, purchases and index, in byte order of the id."""
-    items = events.group_by("item").agg(
-        clicks=(_.event == CODES["click"]).sum(), purchases=(_.event == CODES["purchase"]).sum()
-    )
-    return items.mutate(number=ibis.row_number().over(order_by=_.item))
+    return tally(events, "item").mutate(number=ibis.row_number().over(order_by=_.item))
 
 
 def numbered(events: Table, sessions: Table, items: Table) -> Table:

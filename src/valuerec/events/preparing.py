@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from valuerec.dataset import SCHEMA_VERSION, SPLITS
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.events import drift as drifting
 from valuerec.events import engine
 from valuerec.events.checking import REASONS
 from valuerec.events.formats import reading_of
 from valuerec.events.landing import Landed, doubts, land
 from valuerec.events.options import Options
+from valuerec.events.quarantine import NAME, Quarantine, check_place
 from valuerec.events.sources import Source
 from valuerec.folders import check_unused, explained_io, new_folder, sha256, write_manifest
 
@@ -39,6 +41,12 @@ def prepare(
     time_unit: str = "auto",
     on_bad_rows: str = "quarantine",
     max_bad_fraction: float = 0.05,
+    quarantine: str | Path | None = None,
+    drop_duplicates: bool = False,
+    latest_time: str | None = None,
+    like: str | Path | None = None,
+    on_drift: str = "warn",
+    drift_limits: Mapping[str, float] | None = None,
     sample_sessions: int | None = None,
     max_memory: str | None = "4GB",
     progress: Callable[[str], None] | None = None,
@@ -56,8 +64,16 @@ def prepare(
         columns: for the format events: which column is the session, the item, the time and the event.
         events: what each kind of event is: click, purchase or ignore.
         time_unit: of the times: auto, iso, s, ms, us, ns or position (a counter, no clock).
-        on_bad_rows: "quarantine" sets unreadable rows aside in quarantine.parquet; "fail" stops at the first.
-        max_bad_fraction: fail where a larger share of the rows is bad.
+        on_bad_rows: "quarantine" sets bad rows aside, with file, row, field, reason and the first 2,000 characters of
+            their text (`docs/events.md` lists the reasons); "fail" stops at the first.
+        max_bad_fraction: refuse the log where a larger share of the rows is bad.
+        quarantine: the Parquet file for bad rows; by default quarantine.parquet in `out`, and for a log that is refused
+            OUT.quarantine.parquet beside it.
+        drop_duplicates: drop events that repeat another in session, item, time and kind; by default they are counted.
+        latest_time: events after this moment (ISO text) are bad; by default a day from now.
+        like: an earlier dataset that the log should resemble.
+        on_drift: "warn" or "fail" where it does not.
+        drift_limits: other limits than `valuerec.events.drift.LIMITS`, by name.
         sample_sessions: keep that many of the sessions, drawn by the seed.
         max_memory: for the database engine, such as "4GB"; None leaves it to the engine.
         progress: told what is being done.
@@ -67,7 +83,8 @@ def prepare(
 
     Raises:
         UsageError: for wrong options, or files that are not of the format.
-        ValuerecError: for unreadable files, or data that leave nothing.
+        DriftError: where the log has drifted and `on_drift` says to fail.
+        ValuerecError: for unreadable files, too many bad rows, or data that leave nothing.
     """
     options = Options(
         format=format,
@@ -80,20 +97,26 @@ def prepare(
         time_unit=time_unit,
         on_bad_rows=on_bad_rows,
         max_bad_fraction=max_bad_fraction,
+        drop_duplicates=drop_duplicates,
+        latest_time=latest_time,
         sample_sessions=sample_sessions,
         max_memory=max_memory,
     )
     target, say = Path(out), progress or (lambda text: None)
+    gate = drifting.Gate.of(like, on_drift, drift_limits)
     files = _files(sources)
     with explained_io(f"Writing {target}"):
         check_unused(target)
+    named = None if quarantine is None else Path(quarantine)
+    check_place(named, target)
     readings = [reading_of(file, format, columns) for file in files]
     with new_folder(target) as folder:
         work = folder / "work"
         work.mkdir()
         say("reading the files")
-        landed = land(readings, work, options.meanings, time_unit, on_bad_rows == "fail", folder / "quarantine.parquet")
-        _check_bad(landed, max_bad_fraction)
+        aside = Quarantine(work / NAME, target, named)
+        landed = land(readings, work, options, aside.made)
+        _check_bad(landed, max_bad_fraction, aside)
         unit = "/".join(sorted({file.unit for file in landed}))
         if split == "temporal" and unit == "position":
             raise UsageError(
@@ -103,10 +126,14 @@ def prepare(
         account: dict[str, Any] = {}
 
         def settle(dropped: Mapping[str, int], kept: int) -> None:
-            account.update(_account(landed, dropped, kept))
+            account.update(_account(landed, dropped, kept, aside))
 
         parts = [file.part for file in landed]
-        sessions, items = engine.build(folder, work, parts, options, unit != "position", settle, say)
+        built = engine.build(folder, work, parts, options, unit != "position", settle, say)
+        counts = _counts(built.sessions, built.items, unit)
+        where = aside.place
+        drift = {"drift": gate.judge(folder, counts, options, aside)} if gate else {}
+        aside.settle(folder)
         shutil.rmtree(work)
         content = {
             "sources": [
@@ -115,8 +142,11 @@ def prepare(
             ],
             "config": options.resolved(),
             "account": account,
-            "notes": doubts(landed),
-            **_counts(sessions, items, unit),
+            "quarantine": where,
+            "findings": built.findings.content(),
+            "notes": [*doubts(landed), *_latest(landed, options), *built.findings.notes()],
+            **counts,
+            **drift,
             "fingerprint": _fingerprint(folder),
         }
         return write_manifest(folder, "dataset", SCHEMA_VERSION, content)
@@ -134,20 +164,27 @@ def _files(sources: Sequence[str | Path]) -> list[Source]:
     return files
 
 
-def _check_bad(landed: Sequence[Landed], most: float) -> None:
+def _check_bad(landed: Sequence[Landed], most: float, aside: Quarantine) -> None:
     rows, bad = sum(file.rows for file in landed), sum((file.bad for file in landed), Counter[str]())
     if bad.total() > most * rows:
         reason, count = bad.most_common(1)[0]
         example = next(file for file in landed if reason in file.first_bad)
         raise ValuerecError(
             f"{bad.total():,} of {rows:,} rows are bad, more than --max-bad-fraction {most} allows, mostly by {reason} "
-            f"({count:,}, first {example.path}, row {example.first_bad[reason]}: {REASONS[reason]}); check that "
-            "--format is right, or allow more."
+            f"({count:,}, first {example.path}, row {example.first_bad[reason]}: {REASONS[reason].what})"
+            f"{aside.refused()}; {REASONS[reason].remedy}, or allow more."
         )
 
 
-def _account(landed: Sequence[Landed], dropped: Mapping[str, int], kept: int) -> dict[str, Any]:
-    """Where every row went: read = kept + filtered + bad, exactly.
+def _latest(landed: Sequence[Landed], options: Options) -> list[str]:
+    """With which limit rows were set aside for a time in the future, for the limit moves with the clock."""
+    if any("future_time" in file.bad for file in landed):
+        return [f"times after {_iso(options.latest)} counted as in the future; --latest-time sets that."]
+    return []
+
+
+def _account(landed: Sequence[Landed], dropped: Mapping[str, int], kept: int, aside: Quarantine) -> dict[str, Any]:
+    """Where every row went: read = kept + filtered + duplicates + bad, exactly.
 
     Raises:
         ValuerecError: where no row is kept.
@@ -158,10 +195,12 @@ def _account(landed: Sequence[Landed], dropped: Mapping[str, int], kept: int) ->
     if kept == 0:
         most = ", ".join(f"{reason} {count:,}" for reason, count in sorted({**dropped, **bad}.items(), key=_by_count))
         raise ValuerecError(
-            f"No event is left of {read:,} rows (dropped: {most}); lower --min-item-events or --min-session-events, "
-            "or check --events and --format."
+            f"No event is left of {read:,} rows (dropped: {most}){aside.refused()}; lower --min-item-events or "
+            "--min-session-events, or check --events and --format."
         )
-    return {"rows_read": read, "kept": kept, "filtered": dict(dropped), "bad": bad}
+    filtered = {reason: count for reason, count in dropped.items() if reason != "duplicate"}
+    duplicates = dropped.get("duplicate", 0)
+    return {"rows_read": read, "kept": kept, "filtered": filtered, "duplicates": duplicates, "bad": bad}
 
 
 def _by_count(pair: tuple[str, int]) -> int:

@@ -25,6 +25,22 @@ _ARCHIVES: Final = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": 
 _BOM: Final = b"\xef\xbb\xbf"
 _CHUNK_BYTES: Final = 1 << 23
 _LONGEST_LINE: Final = 1 << 26
+_XZ_PIECE: Final = 1 << 16
+_XZ_MEMORY: Final = 1 << 28  # xz -9 needs 65 MB; a file may ask for gigabytes
+
+
+class Chunk(NamedTuple):
+    """Whole lines of a file.
+
+    Args:
+        row: the number of the first, from 1.
+        content: UTF-8 text that ends with a line break.
+        broken: the numbers of the lines that were no UTF-8; in `content` their bytes that are none are replaced.
+    """
+
+    row: int
+    content: bytes
+    broken: frozenset[int]
 
 
 class Line(NamedTuple):
@@ -94,11 +110,11 @@ class Source:
         reason = " ".join(str(error).split()).rstrip(".")
         return ValuerecError(f"{self.path} is a broken archive ({reason}); fetch or compress it again.")
 
-    def chunks(self) -> Iterator[tuple[int, bytes]]:
-        """The file in pieces of whole lines, each with the number of its first line.
+    def chunks(self) -> Iterator[Chunk]:
+        """The file in pieces of whole lines.
 
         Raises:
-            ValuerecError: where it is no UTF-8, or a line is too long for one.
+            ValuerecError: where a line is too long for one.
         """
         row, rest = 1, b""
         with self.open() as file:
@@ -106,8 +122,7 @@ class Source:
                 cut = piece.rfind(b"\n") + 1
                 if cut:
                     chunk, rest = rest + piece[:cut], piece[cut:]
-                    self._check_text(row, chunk)
-                    yield row, chunk
+                    yield _as_text(row, chunk)
                     row += chunk.count(b"\n")
                 else:
                     rest += piece
@@ -117,19 +132,7 @@ class Source:
                         "a line; check the file and --format."
                     )
         if rest:
-            self._check_text(row, rest)
-            yield row, rest + b"\n"
-
-    def _check_text(self, row: int, chunk: bytes) -> None:
-        if chunk.isascii():
-            return
-        try:
-            chunk.decode()
-        except UnicodeDecodeError as error:
-            row += chunk.count(b"\n", 0, error.start)
-            raise ValuerecError(
-                f"{self.path}, row {row} is not UTF-8 text; convert the file to UTF-8, or check --format."
-            ) from error
+            yield _as_text(row, rest + b"\n")
 
     def first_line(self) -> Line:
         """The first line that is not blank.
@@ -139,10 +142,14 @@ class Source:
         """
         chunks = self.chunks()
         try:
-            row, chunk = next(chunks, (1, b""))
+            row, chunk, broken = next(chunks, Chunk(1, b"", frozenset()))
         finally:
             chunks.close()  # type: ignore[attr-defined]
         for number, line in enumerate(chunk.split(b"\n"), start=row):
+            if number in broken:
+                raise ValuerecError(
+                    f"{self.path}, row {number} is not UTF-8 text; convert the file to UTF-8, or check --format."
+                )
             if b"\x00" in line:
                 raise ValuerecError(f"{self.path} is no text file (row {number} holds NUL bytes); check --format.")
             if line.strip():
@@ -153,6 +160,60 @@ class Source:
         """The SHA-256 of the file as it lies there."""
         with explained_io(f"Reading {self.path}"), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _as_text(row: int, content: bytes) -> Chunk:
+    if content.isascii() or _is_text(content):
+        return Chunk(row, content, frozenset())
+    lines = content.split(b"\n")[:-1]
+    broken = frozenset(number for number, line in enumerate(lines, start=row) if not _is_text(line))
+    return Chunk(row, content.decode(errors="replace").encode(), broken)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Xz(io.RawIOBase):
+    """The content of an xz file; Python's own reader passes over rubbish behind the archive."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decoder = _xz_decoder()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, or some of it.
+
+        Raises:
+            EOFError, lzma.LZMAError: where the archive is cut, broken, or followed by something else.
+        """
+        while True:
+            piece = b""
+            if self._decoder.eof:
+                piece = self._decoder.unused_data.lstrip(b"\x00")  # padding between archives laid end to end
+                while not piece:
+                    more = self._raw.read(_XZ_PIECE)
+                    if not more:
+                        return 0
+                    piece = more.lstrip(b"\x00")
+                self._decoder = _xz_decoder()
+            elif self._decoder.needs_input and not (piece := self._raw.read(_XZ_PIECE)):
+                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            content = self._decoder.decompress(piece, len(buffer))
+            if content:
+                buffer[: len(content)] = content
+                return len(content)
+
+
+def _xz_decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
 
 def _kind(head: bytes, magics: dict[bytes, str]) -> str | None:
@@ -166,7 +227,7 @@ def _plain(raw: IO[bytes]) -> contextlib.AbstractContextManager[Any]:
     if kind == "gz":
         return gzip.GzipFile(fileobj=raw)
     if kind == "xz":
-        return lzma.LZMAFile(raw)
+        return _Xz(raw)
     if kind == "zst":
         return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")  # type: ignore[arg-type]
     return contextlib.nullcontext(raw)

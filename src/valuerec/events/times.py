@@ -7,6 +7,7 @@ clock but positions (1st, 2nd, ... event of a session).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,7 +25,24 @@ _LAST: Final = 253_402_300_799_999_999  # the end of the year 9999
 _ISO: Final = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?)?$"
 _ISO_ZONED: Final = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)$"
 _NUMBER: Final = r"^\d{1,19}(\.\d*)?$"
+_ANY_NUMBER: Final = r"^\d+(\.\d*)?$"
+_INFINITE: Final = r"(?i)^[+-]?(nan|inf(inity)?)$"
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How the times of a file are read.
+
+    Args:
+        unit: one of `UNITS`.
+        certain: whether the unit was given, so that values which look like another one are taken at their word.
+        latest: the last moment that an event may be of, in UTC microseconds.
+    """
+
+    unit: str
+    certain: bool
+    latest: int
 
 
 def count_units(times: Column) -> NDArray[np.int64]:
@@ -71,6 +89,53 @@ def microseconds(times: Column, unit: str, certain: bool) -> Column:
     return pa.array(micros, pa.int64(), mask=~valid)
 
 
+def why_unreadable(times: Column, clock: Clock) -> NDArray[np.str_]:
+    """The reason code of each time that `microseconds` gave null for.
+
+    Args:
+        times: those alone, as they stand in the file.
+        clock: as `microseconds` was called.
+    """
+    unit, certain = clock.unit, clock.certain
+    if _is_clock(times):
+        (times, unit), certain = _number_of_clock(times), True
+    empty, infinite, negative, number = _looks(times)
+    whole, fits = _numbers(times)
+    moment = _parsed_iso(times) if pa.types.is_string(times.type) else pa.nulls(len(times), pa.int64())
+    early = pc.fill_null(pc.less(moment, 0), False).to_numpy(zero_copy_only=False)
+    late = pc.fill_null(pc.greater(moment, _LAST), False).to_numpy(zero_copy_only=False)
+    other = np.full(len(times), unit == "iso") if unit == "iso" or certain else _unit_of(whole) != UNITS.index(unit) - 1
+    written_otherwise = moment.is_valid().to_numpy(zero_copy_only=False) & (unit != "iso")
+    between = np.full(len(times), unit == "position") & (whole <= _LAST)
+    reasons = {
+        "empty_time": empty,
+        "time_not_finite": infinite,
+        "negative_time": negative | early,
+        "time_overflow": (number & ~fits) | late,
+        "mixed_time_unit": (number & other) | written_otherwise,
+        "unreadable_time": ~number | between,
+    }
+    return np.select(list(reasons.values()), list(reasons), "time_overflow")
+
+
+def _looks(times: Column) -> tuple[NDArray[np.bool_], ...]:
+    """Which times are empty, not finite, below zero, and other numbers, however large."""
+    empty = times.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_string(times.type):
+        text = pc.fill_null(pc.utf8_trim_whitespace(times), "")
+        patterns = ("^$", _INFINITE, r"^-\d", _ANY_NUMBER)
+        return tuple(pc.match_substring_regex(text, each).to_numpy(zero_copy_only=False) for each in patterns)
+    value = times.to_numpy(zero_copy_only=False)
+    infinite = ~empty & ~np.isfinite(value) if pa.types.is_floating(times.type) else np.zeros_like(empty)
+    negative = pc.fill_null(pc.less(times, pa.scalar(0, times.type)), False).to_numpy(zero_copy_only=False)
+    return empty, infinite, negative, ~(empty | infinite | negative)
+
+
+def moment_of(text: str) -> int | None:
+    """ISO text as UTC microseconds; None where it is none, or outside of the years 1970 to 9999."""
+    return _from_iso(pa.array([text], pa.string()))[0].as_py()  # type: ignore[no-any-return]
+
+
 def _is_clock(times: Column) -> bool:
     return bool(pa.types.is_timestamp(times.type) or pa.types.is_date(times.type))
 
@@ -95,8 +160,10 @@ def _unit_of(number: NDArray[np.int64]) -> NDArray[np.int64]:
 def _numbers(times: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The whole part of each number, and whether it is one and fits 64 bits."""
     if pa.types.is_integer(times.type):
-        fits = pc.less_equal(times, 2**63 - 1) if times.type == pa.uint64() else times.is_valid()
-        fits = pc.and_(pc.fill_null(fits, False), pc.greater_equal(pc.fill_null(times, 0), 0))
+        least = pa.scalar(0, times.type)
+        most = pa.scalar(2**63 - 1, pa.uint64())  # of this type, or pyarrow casts the column to another
+        fits = pc.less_equal(times, most) if times.type == pa.uint64() else times.is_valid()
+        fits = pc.and_(pc.fill_null(fits, False), pc.greater_equal(pc.fill_null(times, least), least))
         whole = pc.if_else(fits, times, None).cast(pa.int64())
         return whole.fill_null(0).to_numpy(zero_copy_only=False), whole.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(times.type):
@@ -127,6 +194,11 @@ def _fraction(times: Column, factor: int, valid: NDArray[np.bool_]) -> NDArray[n
 def _from_iso(times: Column) -> Column:
     if not pa.types.is_string(times.type):
         return pa.nulls(len(times), pa.int64())
+    return _in_range(_parsed_iso(times))
+
+
+def _parsed_iso(times: Column) -> Any:
+    """Text as UTC microseconds of any year, null where it is no moment."""
     text = pc.utf8_trim_whitespace(times)
     clocks = []
     for pattern, kind in ((_ISO_ZONED, pa.timestamp("us", "UTC")), (_ISO, pa.timestamp("us"))):
@@ -137,7 +209,7 @@ def _from_iso(times: Column) -> Column:
             break
     if not clocks:
         return pa.nulls(len(times), pa.int64())
-    return _in_range(pc.coalesce(*(pc.cast(clock, pa.int64()) for clock in clocks)))
+    return pc.coalesce(*(pc.cast(clock, pa.int64()) for clock in clocks))
 
 
 def _cast(text: Any, kind: pa.DataType) -> Any:

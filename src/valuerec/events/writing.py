@@ -68,12 +68,17 @@ def write_sessions(path: Path, sessions: pa.Table, clock: bool) -> None:
 
 def write_events(
     folder: Path, batches: Iterator[pa.RecordBatch], items: pa.Table, sessions: pa.Table, clock: bool
-) -> None:
-    """events.parquet and arrays.safetensors, from the ordered events with sessions and items by index."""
+) -> int:
+    """events.parquet and arrays.safetensors, from the ordered events with sessions and items by index.
+
+    Returns:
+        How many events are exactly like the one before them, which in this order all repetitions are.
+    """
     offset_S = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())])
     item_ids = items["item"].cast(pa.string()).combine_chunks()
     session_ids = sessions["session"].cast(pa.string()).combine_chunks()
     splits = pa.array(list(SPLITS)).take(sessions["split"].combine_chunks().cast(pa.int32()))
+    repetitions = _Repetitions()
     with (folder / "arrays.safetensors").open("wb") as file:
         n_events = int(offset_S[-1])
         arrays = ArraysFile(file, {"offset": len(offset_S), "item": n_events, "event": n_events})
@@ -81,6 +86,7 @@ def write_events(
 
         def tables() -> Iterator[pa.RecordBatch]:
             for batch in batches:
+                repetitions.count(batch)
                 arrays.append("item", batch["item_number"].to_numpy())
                 arrays.append("event", batch["event"].to_numpy())
                 columns = {
@@ -93,6 +99,24 @@ def write_events(
                 yield pa.record_batch(columns)
 
         _write(folder / "events.parquet", tables())
+    return repetitions.found
+
+
+class _Repetitions:
+    """Counts the rows of a stream that equal the row before."""
+
+    def __init__(self) -> None:
+        self.found = 0
+        self._last: list[Any] | None = None
+
+    def count(self, batch: pa.RecordBatch) -> None:
+        if not len(batch):
+            return
+        columns = [batch[name].to_numpy() for name in ("session_number", "time", "event", "item_number")]
+        like_before = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+        first = [column[0] for column in columns]
+        self.found += int(like_before.sum()) + (first == self._last)
+        self._last = [column[-1] for column in columns]
 
 
 def _times(column: Any, clock: bool) -> Any:
