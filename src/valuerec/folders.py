@@ -15,13 +15,16 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
 from valuerec.errors import UsageError, ValuerecError
 
 MANIFEST = "manifest.json"
+LARGEST_JSON: Final = 256 << 20  # bytes of a file of ours; the largest, a book of results, has some megabytes
+LARGEST_MANIFEST: Final = 1 << 20
+_UNDIGESTED = "0" * 64
 
 
 class FileEntry(BaseModel, strict=True):
@@ -111,7 +114,11 @@ def sha256(path: Path) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as readable JSON, replacing the file in one step."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, _as_json(content))
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,16 +129,22 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON file of at most `largest` bytes.
 
     Raises:
-        ValuerecError: where it is missing, unreadable or not JSON.
+        ValuerecError: where it is missing, unreadable, too large or not JSON.
     """
     with explained_io(f"Reading {path}"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValuerecError(f"{path} is a device or a pipe, not a file; make it again.")
+        with path.open("rb") as file:
+            text = file.read(largest + 1)
+        if len(text) > largest:
+            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; make it again.")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            return json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValuerecError(f"{path} is not readable JSON ({error}); make it again.") from error
 
 
@@ -150,9 +163,23 @@ def write_manifest(
     if files is None:
         files = (file for file in folder.iterdir() if file.is_file() and file.name != MANIFEST)
     described = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(files)}
-    manifest = {"kind": kind, "schema_version": version, **content, "files": described}
+    manifest = {"kind": kind, "schema_version": version, **content, "files": described, "digest": _UNDIGESTED}
+    manifest["digest"] = _digest(_as_json(manifest).encode(), _UNDIGESTED)
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _digest(text: bytes, digest: str) -> str:
+    """The SHA-256 of a manifest with noughts where its digest stands."""
+    return hashlib.sha256(text.replace(digest.encode(), _UNDIGESTED.encode())).hexdigest()
+
+
+def kind_of(folder: Path) -> str | None:
+    """What kind of folder a manifest says it is; None where there is none or it says nothing of the sort."""
+    path = folder / MANIFEST
+    manifest = read_json(path, LARGEST_MANIFEST) if path.is_file() else None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
@@ -166,7 +193,7 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     if not path.is_file():
         state = "has no manifest.json" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
         raise UsageError(f"{folder} is no valuerec {kind}: it {state}; name a folder that valuerec made.")
-    manifest = read_json(path)
+    manifest = read_json(path, LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = manifest.get("kind") if isinstance(manifest, dict) else None
         raise UsageError(f"{folder} is no valuerec {kind} but a {found or 'folder of something else'}; name a {kind}.")
@@ -175,6 +202,8 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
             f"{folder} has schema version {manifest.get('schema_version')}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )
+    if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
+        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
     try:
         shape.model_validate(manifest)
     except ValidationError as error:

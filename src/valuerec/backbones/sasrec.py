@@ -46,7 +46,7 @@ class SASRecEncoder(nn.Module):
     def __init__(self, n_items: int, window: int, config: SASRec) -> None:
         super().__init__()
         width = config.width
-        self.n_items = n_items
+        self.n_items, self.state_width = n_items, width
         self.item = nn.Embedding(n_items + 1, width, sparse=True)  # a step touches few of its rows
         self.position = nn.Parameter(torch.empty(window, width))
         self.query_norm = nn.LayerNorm(width, eps=1e-8)
