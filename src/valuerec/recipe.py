@@ -103,7 +103,8 @@ def _made(
     try:
         return kind(**options)
     except ValuerecError as error:
-        raise ValuerecError(f"{where}, field {part}: {error}") from error
+        sentence = " ".join(str(error).split())  # it quotes the value
+        raise ValuerecError(f"{where}, field {part}: {sentence[:300]}; make it again.") from error
 
 
 @functools.cache

@@ -57,5 +57,5 @@ class GRU4RecEncoder(nn.Module):
     def dense(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
         """`forward` for whole windows, in operations that ONNX has: what stands after the length comes too late."""
         state_BLD, _ = self.gru(self.item(items_BL))
-        state: Tensor = state_BLD[torch.arange(len(items_BL), device=items_BL.device), length_B.long() - 1]
+        state: Tensor = state_BLD[torch.arange(items_BL.shape[0], device=items_BL.device), length_B.long() - 1]
         return state

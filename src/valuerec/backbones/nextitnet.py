@@ -105,7 +105,7 @@ class Convolution(nn.Module):
 
     def forward(self, items_PD: Tensor, place_P: Tensor) -> Tensor:
         """Each item with those `dilation` and twice `dilation` places before it; zeros before a row's first."""
-        count, device = len(items_PD), items_PD.device
+        count, device = items_PD.shape[0], items_PD.device
         back_3 = self.dilation * torch.arange(TAPS - 1, -1, -1, device=device)
         row_P1 = torch.arange(count, device=device).unsqueeze(1)
         seen_P3 = torch.where(place_P.unsqueeze(1) >= back_3, row_P1 - back_3, count)

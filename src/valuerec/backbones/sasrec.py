@@ -68,7 +68,7 @@ class SASRecEncoder(nn.Module):
         """
         real_BL = real_items(items_BL, length_B, self.n_items)
         items_BLD = self.dropout(self.item(items_BL) + self.position) * real_BL.unsqueeze(2)
-        row_B = torch.arange(len(items_BL), device=items_BL.device)
+        row_B = torch.arange(items_BL.shape[0], device=items_BL.device)
         last_B = length_B.long() - 1
         known_B1 = real_BL[row_B, last_B].unsqueeze(1)
         query_BD = self.query_norm(items_BLD[row_B, last_B])

@@ -81,10 +81,10 @@ def write_onnx(path: Path, network: Network) -> dict[str, Any]:
             )
             assert program is not None
             program.save(str(path), external_data=False)
+        difference = largest_difference(path, network, items_BL, length_B)
     except Exception as error:  # the exporter's own kinds are many, and a backbone may be anybody's
         first = " ".join(str(error).split())[:200]
-        raise NoOnnxError(f"PyTorch can't write this backbone as ONNX ({first}).") from error
-    difference = largest_difference(path, network, items_BL, length_B)
+        raise NoOnnxError(f"this backbone can't be written as ONNX for any number of rows ({first}).") from error
     if not difference <= TOLERANCE:
         raise NoOnnxError(f"the ONNX written gives other states than PyTorch, by up to {difference:.2g}.")
     return {"file": path.name, "opset": OPSET, "largest_difference": difference, "checked_on": CHECKED}
