@@ -1,5 +1,7 @@
 """Bundles with spoilt files, loaded one after the other: what is noticed, what crashes, what it takes.
 
+Needs Linux, whose /proc tells what memory a load took.
+
 python benchmarks/mutants.py [--count 100000] [--damaged] [--out benchmarks/out/mutants.json] [--seed 0] [--json]
 
 Forged mutants (`mutations.py`) have hashes made right again, so that the mutation gets past them: each must be refused
@@ -18,6 +20,7 @@ import argparse
 import collections
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -29,9 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import mutations
-import numpy as np
-import torch
-from provenance import provenance
 
 import valuerec as vr
 from valuerec.errors import ValuerecError
@@ -96,11 +96,11 @@ class Tally:
 
 def small_bundle(folder: Path) -> Path:
     """A bundle with a critic, of thirty items, made of a made-up log by the functions that anybody uses."""
-    draw = np.random.default_rng(0)
+    draw = random.Random(0)
     rows = ["session,item,time,event"]
     for session in range(200):
         for place in range(6):
-            item, event = (session + place * int(draw.integers(1, 3))) % 30, "click" if place % 3 else "purchase"
+            item, event = (session + place * draw.randint(1, 2)) % 30, "click" if place % 3 else "purchase"
             rows.append(f"s{session},i{item:03d},{1_700_000_000 + 60 * session + place},{event}")
     (folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     columns = {name: name for name in ("session", "item", "time", "event")}
@@ -131,8 +131,9 @@ def load_mutants(bundle: Path, work: Path, seed: int, numbers: Iterable[int], fo
     expected = vr.load(folder).recommend(SESSIONS, k=5)  # what is imported late is imported now
     sys.addaudithook(_hear)  # can't be taken off again, and so hears only while `_watching`
     tally = Tally()
+    at = (work / "number").open("wb", buffering=0)
     for number in numbers:
-        (work / "number").write_text(str(number), encoding="ascii")
+        os.pwrite(at.fileno(), b"%20d" % number, 0)
         mutation, spoilt = mutations.mutant(files, seed, number, forged)
         _put(folder, files, spoilt)
         before = _reset_peak()
@@ -154,6 +155,7 @@ def load_mutants(bundle: Path, work: Path, seed: int, numbers: Iterable[int], fo
         if took > budget:
             tally.too_large.append({"number": number, "mutation": mutation, "bytes": took})
         _put(folder, spoilt, files)
+    at.close()
     return tally
 
 
@@ -196,6 +198,8 @@ def _status(name: str) -> int:
 
 def _child(options: argparse.Namespace) -> None:
     """A chunk, in a process of its own; the answer is one line of JSON."""
+    import torch
+
     torch.set_num_threads(1)
     start, stop = options.chunk
     tally = load_mutants(options.bundle, options.work, options.seed, range(start, stop), not options.damaged)
@@ -256,13 +260,16 @@ def main() -> None:
     name = "damaged" if options.damaged else "forged"
     options.out = options.out or Path(__file__).parent / "out" / f"mutants-{name}.json"
     os.environ["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryDirectory() as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files come and go by the thousand
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
         tally = _run(options, options.bundle or small_bundle(Path(folder)), Path(folder) / "work")
     total = tally.total()
     good = not (tally.crashes or tally.executed or tally.too_large)
     if options.damaged:
         good = good and total["refused"] == tally.next
     if options.json:
+        from provenance import provenance
+
         print(json.dumps(asdict(tally) | {"total": total, "good": good} | provenance(), indent=2))
     else:
         for mutation, counts in sorted(tally.outcomes.items()):

@@ -20,8 +20,35 @@ NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 7, 29, 30, 31, 255, 256, 65536, 65537),
     *(2**31 - 2, 2**31, 2**40, 2**62, 2**63, 2**64, 10**30, 10**400, -(2**63)),
     *(0.0, -0.0, 0.5, 1.5, 1e308, 1e-308, float("nan"), float("inf"), -float("inf")),
-    *("", " ", "\n", "\0", "../manifest.json", "/etc/passwd", "\ud800", "ü" * 50, "a" * 10_000, "i001", "F64", "F32", "BF16"),
-    *("sasrec", "nextitnet", "caser", "gru4rec", "os:system", "vpq", "sac", "supervised", "uwac", "factored", "values", "off"),
+    *(
+        "",
+        " ",
+        "\n",
+        "\0",
+        "../manifest.json",
+        "/etc/passwd",
+        "\ud800",
+        "ü" * 50,
+        "a" * 10_000,
+        "i001",
+        "F64",
+        "F32",
+        "BF16",
+    ),
+    *(
+        "sasrec",
+        "nextitnet",
+        "caser",
+        "gru4rec",
+        "os:system",
+        "vpq",
+        "sac",
+        "supervised",
+        "uwac",
+        "factored",
+        "values",
+        "off",
+    ),
     *([], {}, [[]], [0], [2**62, 2**62], {"name": "sasrec"}, {"__reduce__": ["os.system", "true"]}, [None] * 100),
 )
 
@@ -126,7 +153,9 @@ def _header(files: Files, draw: random.Random) -> Files:
         header = _text(_changed(json.loads(header), draw), draw)
     else:
         header = draw.choice((_flip, _cut, _insert, _repeat))(header, draw)
-    told = len(header) if draw.random() < 0.8 else draw.choice((0, 1, 2**20, 2**31, 2**40, 2**63, 2**64 - 1, length + 8))
+    told = (
+        len(header) if draw.random() < 0.8 else draw.choice((0, 1, 2**20, 2**31, 2**40, 2**63, 2**64 - 1, length + 8))
+    )
     if draw.random() < 0.2:
         data = draw.choice((_cut, _insert, _drop))(data, draw)
     return files | {WEIGHTS: told.to_bytes(8, "little") + header + data}

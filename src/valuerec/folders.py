@@ -196,7 +196,9 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     manifest = read_json(path, LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = kind_of(folder) or ""
-        raise UsageError(f"{folder} is no valuerec {kind} but a {found if found.isalpha() else 'folder of something else'}; name a {kind}.")
+        raise UsageError(
+            f"{folder} is no valuerec {kind} but a {found if found.isalpha() else 'folder of something else'}; name a {kind}."
+        )
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
         raise ValuerecError(
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
@@ -209,7 +211,9 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValuerecError(f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again.") from error
+        raise ValuerecError(
+            f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again."
+        ) from error
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest

@@ -112,9 +112,7 @@ def _types(kind: Any) -> dict[str, TypeAdapter[Any]]:
     """What the fields of a dataclass may be."""
     hints = get_type_hints(kind)
     return {
-        field.name: TypeAdapter(
-            Annotated[int, Field(le=MOST[field.name])] if field.name in MOST else hints[field.name]
-        )
+        field.name: TypeAdapter(Annotated[int, Field(le=MOST[field.name])] if field.name in MOST else hints[field.name])
         for field in dataclasses.fields(kind)
     }
 

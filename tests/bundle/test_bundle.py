@@ -25,7 +25,9 @@ SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "quiet": True}
 
 
 def trained(data: Dataset, folder: Path, **options: Any) -> Path:
-    return vr.train(data, out=folder / "run", **({"backbone": vr.SASRec(width=8), "method": vr.VPQ(heads=3)} | SMALL | options))
+    return vr.train(
+        data, out=folder / "run", **({"backbone": vr.SASRec(width=8), "method": vr.VPQ(heads=3)} | SMALL | options)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +106,7 @@ def test_a_bundle_holds_what_it_should_and_not_where_it_was_made(run: Path, bund
     assert f"| {metrics['test']['click']['hr@20']:.4f} |" in card
 
 
-def test_info_and_evaluate_and_recommend_take_bundles(
-    run: Path, bundle: Path, small: Dataset, tmp_path: Path
-) -> None:
+def test_info_and_evaluate_and_recommend_take_bundles(run: Path, bundle: Path, small: Dataset, tmp_path: Path) -> None:
     told = vr.info(bundle)
     assert told["kind"] == "bundle" and told["damaged"] == [] and told["metrics"] == vr.info(run)["metrics"]
     assert vr.evaluate(bundle, data=small.path) == vr.evaluate(run)

@@ -10,7 +10,11 @@ from valuerec.recipe import recipe_of
 
 
 def model_card(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], environment: Mapping[str, Any], step: int, onnx: Mapping[str, Any]
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    step: int,
+    onnx: Mapping[str, Any],
 ) -> str:
     """The card, in Markdown.
 

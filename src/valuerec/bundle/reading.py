@@ -48,7 +48,9 @@ def read_bundle_manifest(path: Path) -> dict[str, Any]:
     names = manifest["files"].keys()
     if differing := sorted((names ^ REQUIRED) - {ENCODER}):
         what = "does not name" if differing[0] in REQUIRED else "names"
-        raise ValuerecError(f"{path / 'manifest.json'} {what} the file {differing[0][:100]!r}; export the bundle again.")
+        raise ValuerecError(
+            f"{path / 'manifest.json'} {what} the file {differing[0][:100]!r}; export the bundle again."
+        )
     for name, largest in LARGEST.items():
         if manifest["files"][name]["bytes"] > largest:
             raise ValuerecError(f"{path / name} has more than {largest} bytes; export the bundle again.")
