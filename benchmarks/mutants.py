@@ -5,13 +5,13 @@ Needs Linux, whose /proc tells what memory a load took.
 python benchmarks/mutants.py [--count 100000] [--damaged] [--out benchmarks/out/mutants.json] [--seed 0] [--json]
 
 Forged mutants (`mutations.py`) have hashes made right again, so that the mutation gets past them: each must be refused
-with one sentence or load, and recommend, as any bundle does. Damaged ones (`--damaged`) keep the old hashes: each must be
-refused. No load may compile, run or import anything, start a process, open a socket or write a file (told by an audit
-hook), nor take more memory than twice the bundle's size and 32 MiB (told by the kernel's peak of the process, which is
-set back before each).
+with one sentence or load, and recommend, as any bundle does. Damaged ones (`--damaged`) keep the old hashes: each must
+be refused. No load may compile, run or import anything, start a process, open a socket or write a file (told by an
+audit hook), nor take more memory than twice the bundle's size and 32 MiB (told by the kernel's peak of the process, which is
+set back before each; a limit of a gigabyte on addresses makes asking for more a crash, used or not).
 
-Loading happens in child processes of a thousand mutants; the tally is kept after each, and the same command goes on where
-it was. A child that dies is counted as a crash of the mutant it was at, and the next goes on behind it.
+Loading happens in child processes of a thousand mutants; the tally is kept after each, and the same command goes on
+where it was. A child that dies is counted as a crash of the mutant it was at, and the next goes on behind it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import mutations
-
 import valuerec as vr
 from valuerec.errors import ValuerecError
 
@@ -198,8 +197,12 @@ def _status(name: str) -> int:
 
 def _child(options: argparse.Namespace) -> None:
     """A chunk, in a process of its own; the answer is one line of JSON."""
+    import resource
+
     import torch
 
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + (1 << 30), hard))
     torch.set_num_threads(1)
     start, stop = options.chunk
     tally = load_mutants(options.bundle, options.work, options.seed, range(start, stop), not options.damaged)
@@ -274,8 +277,11 @@ def main() -> None:
     else:
         for mutation, counts in sorted(tally.outcomes.items()):
             print(f"{mutation:18} {counts}")
-        print(f"{tally.next} mutants, {tally.seconds:.0f} s, {len(tally.crashes)} crashes, {len(tally.executed)} with code "
-              f"run, {len(tally.too_large)} too large; most memory {tally.most_memory / 2**20:.1f} MiB")  # fmt: skip
+        print(
+            f"{tally.next} mutants, {tally.seconds:.0f} s: {dict(total)}; {len(tally.crashes)} crashes, "
+            f"{len(tally.executed)} that did what they must not, {len(tally.too_large)} too large, at most "
+            f"{tally.most_memory / 2**20:.1f} MiB more than before"
+        )
     sys.exit(not good)
 
 

@@ -196,9 +196,8 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     manifest = read_json(path, LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = kind_of(folder) or ""
-        raise UsageError(
-            f"{folder} is no valuerec {kind} but a {found if found.isalpha() else 'folder of something else'}; name a {kind}."
-        )
+        found = found if found.isalpha() else "folder of something else"
+        raise UsageError(f"{folder} is no valuerec {kind} but a {found[:30]}; name a {kind}.")
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
         raise ValuerecError(
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "

@@ -172,7 +172,8 @@ def _ids_of_run(folder: Path, n_items: int) -> list[str]:
     with explained_io(f"Reading {folder}"), pq.ParquetFile(folder / "items.parquet") as file:
         if file.metadata.num_rows != n_items:
             raise ValuerecError(
-                f"{folder} has {file.metadata.num_rows} items in items.parquet and {n_items} in config.json; train again."
+                f"{folder} has {file.metadata.num_rows} items in items.parquet and {n_items} in config.json; train it "
+                "again."
             )
         return [str(item) for item in file.read(["item"])["item"].to_pylist()]
 

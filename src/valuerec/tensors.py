@@ -188,7 +188,7 @@ def read_into(path: Path, tensors: Mapping[str, Tensor]) -> None:
             direct = tensor.device.type == "cpu" and tensor.is_contiguous()
             memory = tensor.detach() if direct else torch.empty(tensor.shape, dtype=tensor.dtype)
             file.seek(places[name].start)
-            if not _filled(file, memoryview(memory.view(-1).view(torch.uint8).numpy())):
+            if not _filled(file, memory.view(-1).view(torch.uint8).numpy().data):
                 raise _broken(path, "it became shorter while it was read")
             if not direct:
                 tensor.copy_(memory)

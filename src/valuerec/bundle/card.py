@@ -89,9 +89,9 @@ def _encoder(onnx: Mapping[str, Any]) -> Iterator[str]:
         yield f"ONNX: {onnx['why']}"
         return
     yield (
-        f"`{ENCODER}` (opset {onnx['opset']}) is the state encoder: `items` int64[B, L] and `lengths` int64[B] in, `state` "
-        f"float32[B, D] out. An item is its place in `{VOCABULARY}`, from 0; places after the length hold the number of "
-        "items, and an empty history is that number with length 1. Its states differ from PyTorch's by at most "
+        f"`{ENCODER}` (opset {onnx['opset']}) is the state encoder: `items` int64[B, L] and `lengths` int64[B] in, "
+        f"`state` float32[B, D] out. An item is its place in `{VOCABULARY}`, from 0; places after the length hold the "
+        "number of items, and an empty history is that number with length 1. Its states are PyTorch's to "
         f"{onnx['largest_difference']:.1g} over {onnx['checked_on']} histories (onnxruntime)."
     )
 

@@ -19,8 +19,8 @@ LARGEST: Final = {CONFIG: LARGEST_CONFIG, METRICS: 1 << 20, CARD: 1 << 20}  # by
 class BundleManifest(Manifest):
     """What the manifest of a bundle must hold.
 
-    `digest` is the SHA-256 of the manifest itself, and so names the whole bundle; `onnx` says what ONNX there is, or why
-    none.
+    `digest` is the SHA-256 of the manifest itself, and so names the whole bundle; `onnx` says what ONNX there is, or
+    why none.
     """
 
     digest: str = Field(pattern="^[0-9a-f]{64}$")

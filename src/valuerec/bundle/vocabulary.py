@@ -1,7 +1,7 @@
 """The items' ids: a JSON list of strings, an id a line, in index order.
 
-JSON, because whoever runs the ONNX encoder elsewhere needs it and can read it anywhere; a line an id, because it can then
-be read an id at a time, and a file that says something else than it should is refused before it is taken into memory.
+JSON, because whoever runs the ONNX encoder elsewhere needs it and can read it anywhere; a line an id, because it can
+then be read an id at a time, and a file that says something else is refused before it is taken into memory.
 (Parquet may say in a kilobyte that it holds 2^31 rows.)
 """
 
