@@ -7,8 +7,8 @@ python benchmarks/mutants.py [--count 100000] [--damaged] [--out benchmarks/out/
 Forged mutants (`mutations.py`) have hashes made right again, so that the mutation gets past them: each must be refused
 with one sentence or load, and recommend, as any bundle does. Damaged ones (`--damaged`) keep the old hashes: each must
 be refused. No load may compile, run or import anything, start a process, open a socket or write a file (told by an
-audit hook), nor take more memory than twice the bundle's size and 32 MiB (told by the kernel's peak of the process, which is
-set back before each; a limit of a gigabyte on addresses makes asking for more a crash, used or not).
+audit hook), nor take more memory than twice the bundle's size and 32 MiB (told by the kernel's peak of the process,
+which is set back before each; a limit of a gigabyte on addresses makes asking for more a crash, used or not).
 
 Loading happens in child processes of a thousand mutants; the tally is kept after each, and the same command goes on
 where it was. A child that dies is counted as a crash of the mutant it was at, and the next goes on behind it.
