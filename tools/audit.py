@@ -69,7 +69,9 @@ def vulnerabilities(home: Path, constraints: Path) -> int:
         audited = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError) as error:
         said = done.stderr.strip().splitlines()
-        raise NotRunError(f"pip-audit had no answer ({said[-1] if said else f'exit code {done.returncode}'})") from error
+        raise NotRunError(
+            f"pip-audit had no answer ({said[-1] if said else f'exit code {done.returncode}'})"
+        ) from error
     unknown = [each for each in audited if "skip_reason" in each]
     found = [(each, one) for each in audited for one in each.get("vulns", ())]
     for each, one in found:
@@ -102,7 +104,9 @@ def main() -> None:
     parser.add_argument("what", choices=("vulnerabilities", "sbom"))
     parser.add_argument("--home", type=Path, default=ROOT / ".audit", help="the tools' own environment")
     parser.add_argument("--constraints", type=Path, default=ROOT / "constraints.txt")
-    parser.add_argument("--python", type=Path, default=ROOT / ".venv" / "bin" / "python", help="of the environment to list")
+    parser.add_argument(
+        "--python", type=Path, default=ROOT / ".venv" / "bin" / "python", help="of the environment to list"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "sbom.json")
     options = parser.parse_args()
     os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"

@@ -203,8 +203,6 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )
-    if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
-        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
     try:
         shape.model_validate(manifest)
     except ValidationError as error:
@@ -213,6 +211,8 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
         raise ValuerecError(
             f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again."
         ) from error
+    if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
+        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest
