@@ -3,9 +3,9 @@
 python tools/audit.py vulnerabilities        # of the versions in constraints.txt, by pip-audit
 python tools/audit.py sbom --out sbom.json   # of the installed environment, as CycloneDX JSON, by cyclonedx-bom
 
-Both tools live in an environment of their own, `.audit`, so that they are no part of what they look at. Where they can't
-be installed, or pip-audit can't reach its list of vulnerabilities, "NOT RUN" is what is said, with the reason: no answer
-is no good news.
+Both tools live in an environment of their own, `.audit`, so that they are no part of what they look at. Where they
+can't be installed, or pip-audit can't reach its list of vulnerabilities, "NOT RUN" is what is said, with the reason: no
+answer is no good news.
 """
 
 from __future__ import annotations
