@@ -38,7 +38,7 @@ def tool(name: str, home: Path) -> str:
         try:
             venv.create(home, with_pip=True)
             run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *TOOLS], check=True)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise NotRunError(f"{name} can't be installed into {home} ({last_line(error)})") from error
     return str(program)
 

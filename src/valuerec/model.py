@@ -22,7 +22,7 @@ from valuerec.bundle.vocabulary import read_vocabulary
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import check_whole, explained_io, kind_of
 from valuerec.network import Network
-from valuerec.recipe import recipe_of
+from valuerec.recipe import backbone_of, recipe_of
 from valuerec.tensors import check_tensors, read_into
 from valuerec.training.run import Run
 
@@ -185,16 +185,18 @@ def read_network(config: dict[str, Any], weights: Path, backbone: Backbone | Non
         UsageError: where the backbone is somebody's own and was not given.
         ValuerecError: where configuration and weights do not fit each other.
     """
-    recipe = recipe_of(config)
+    where = str(weights.with_name("config.json"))
+    recipe = recipe_of(config, where)
     engine = ops.choose_engine("auto", torch.device("cpu"))
     if backbone is not None:
         network = recipe.method.network(backbone, recipe.n_items, recipe.window, engine)
-    elif recipe.backbone is None:
+    elif recipe.own_backbone:
         name = recipe.backbone_name
         raise UsageError(f"The backbone is {name}, not one of valuerec's; load it with backbone=that class.")
     else:
+        named = backbone_of(recipe, where)
         with torch.device("meta"):  # shapes without memory
-            network = recipe.method.network(recipe.backbone, recipe.n_items, recipe.window, engine)
+            network = recipe.method.network(named, recipe.n_items, recipe.window, engine)
         check_tensors(weights, network.state_dict())
         network.to_empty(device="cpu")
     load_weights(network, weights)

@@ -48,14 +48,19 @@ class _Config(BaseModel, strict=True):
 
 
 class Recipe(NamedTuple):
-    """How a network is built; `backbone` is None where it is somebody's own, of whom only the name is known."""
+    """How a network is built. A backbone with a colon in its name is somebody's own: only the name is known."""
 
     backbone_name: str
-    backbone: Backbone | None
+    backbone_options: dict[str, Any]
     method: Method
     n_items: int
     window: int
     fingerprint: str
+
+    @property
+    def own_backbone(self) -> bool:
+        """Whether the backbone is none of valuerec's."""
+        return ":" in self.backbone_name
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -80,12 +85,25 @@ def recipe_of(config: Any, where: str = "The configuration") -> Recipe:
         ValuerecError: naming the field that is missing, of the wrong type or out of bounds.
     """
     found = _checked(where, "", functools.partial(_Config.model_validate, config))
-    name = found.backbone.name
-    backbone: Backbone | None = None
-    if ":" not in name:
-        backbone = _made(where, "backbone", name, BACKBONES, found.backbone.model_extra or {})
     method: Method = _made(where, "method", found.method.name, METHODS, found.method.model_extra or {})
-    return Recipe(name, backbone, method, found.dataset.items, found.training.window, found.dataset.fingerprint)
+    return Recipe(
+        found.backbone.name,
+        found.backbone.model_extra or {},
+        method,
+        found.dataset.items,
+        found.training.window,
+        found.dataset.fingerprint,
+    )
+
+
+def backbone_of(recipe: Recipe, where: str = "The configuration") -> Backbone:
+    """The backbone that a recipe names.
+
+    Raises:
+        ValuerecError: where valuerec has none of that name, or it has other options.
+    """
+    backbone: Backbone = _made(where, "backbone", recipe.backbone_name, BACKBONES, recipe.backbone_options)
+    return backbone
 
 
 def _made(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ from valuerec.backbones import BACKBONES
 from valuerec.bundle import CARD, CONFIG, ENCODER, METRICS, VOCABULARY, WEIGHTS
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.folders import write_manifest
 from valuerec.tensors import save_tensors
+from valuerec.training.run import Run
 
 SESSIONS = [["i003", "i004"], ["nix"], [], [f"i{item:03d}" for item in range(25)]]
 SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "quiet": True}
@@ -47,8 +52,6 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 
 def sign(folder: Path) -> None:
     """Make sizes, hashes and digest of a bundle right again."""
-    import hashlib
-
     manifest = json.loads((folder / "manifest.json").read_text())
     for name in manifest["files"]:
         content = (folder / name).read_bytes()
@@ -170,10 +173,23 @@ def test_somebodys_own_backbone_is_named_and_must_be_given(small: Dataset, tmp_p
         vr.load(bundle, backbone=vr.GRU4Rec(width=8))
 
 
-def test_a_run_without_weights_or_with_infinite_ones_is_not_exported(run: Path, tmp_path: Path) -> None:
-    from valuerec.folders import write_manifest
-    from valuerec.training.run import Run
+def test_a_backbone_that_was_made_of_one_of_ours_is_somebodys_own_too(small: Dataset, tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Wider(vr.SASRec):
+        more: int = 2
 
+        def __call__(self, n_items: int, window: int) -> Any:
+            return vr.SASRec(width=self.width + self.more)(n_items, window)
+
+    run = trained(small, tmp_path, backbone=Wider(width=6))
+    bundle = vr.export(run, out=tmp_path / "bundle", onnx=False, backbone=Wider(width=6))
+    model = vr.load(bundle, backbone=Wider(width=6))
+    assert model.recommend(SESSIONS) == vr.load(run, backbone=Wider(width=6)).recommend(SESSIONS)
+    with pytest.raises(ValuerecError, match="the backbone sasrec has no option 'more'"):
+        vr.load(bundle)
+
+
+def test_a_run_without_weights_or_with_infinite_ones_is_not_exported(run: Path, tmp_path: Path) -> None:
     spoilt = Path(shutil.copytree(run, tmp_path / "spoilt"))
     network = vr.load(run).network
     network.item_head.bias_N.data[3] = float("nan")
@@ -260,8 +276,6 @@ def test_no_file_but_a_bundles_own_is_named(copy: Path) -> None:
 
 
 def test_what_is_no_file_is_damage_and_not_waited_for(copy: Path) -> None:
-    import os
-
     for name in (WEIGHTS, CONFIG):
         (copy / name).unlink()
         os.mkfifo(copy / name)

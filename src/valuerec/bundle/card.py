@@ -26,7 +26,7 @@ def model_card(
         onnx: what the manifest says of it.
     """
     recipe = recipe_of(config)
-    own = recipe.backbone is None
+    own = recipe.own_backbone
     return "\n".join(
         [
             f"# {recipe.backbone_name} by {recipe.method.name}",
