@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test lint bench docs audit sbom clean
 
 setup: .venv/ready
 
@@ -38,6 +38,12 @@ bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle mac
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py
 
+audit:  ## known vulnerabilities of the pinned versions; says NOT RUN where there is no network
+	$(PYTHON) tools/audit.py vulnerabilities
+
+sbom: .venv/ready  ## sbom.json, the bill of materials of the environment (CycloneDX)
+	$(PYTHON) tools/audit.py sbom
+
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .audit sbom.json .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

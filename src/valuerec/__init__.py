@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from valuerec.model import Model, load
     from valuerec.showcase import demo
-    from valuerec.stages import evaluate, info, plan, prepare, recommend, train
+    from valuerec.stages import evaluate, export, info, plan, prepare, recommend, train
 
 __version__ = "0.1.0"
 
@@ -62,6 +62,7 @@ _HOMES = {
     "VPQ": "methods",
     "demo": "showcase",
     "evaluate": "stages",
+    "export": "stages",
     "info": "stages",
     "load": "model",
     "plan": "stages",
@@ -95,6 +96,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "export",
     "info",
     "load",
     "methods",

@@ -464,9 +464,53 @@ def evaluate(
         _print_metrics({split: metrics}, str(run))
 
 
+@app.command(help_epilogue="Example: valuerec export runs/vpq --out bundles/shop")
+def export(
+    run: Path,
+    /,
+    *,
+    out: Path,
+    onnx: bool | None = None,
+    json: Json = False,
+) -> None:
+    """Write the model of a run as a bundle: a folder to hand on, that loading does not trust.
+
+    Parameters
+    ----------
+    run
+        A folder that `valuerec train` made.
+    out
+        The bundle's folder to make.
+    onnx
+        ONNX of the state encoder, or fail; --no-onnx: none. By default it is written where the libraries are
+        (pip install 'valuerec[onnx]') and the backbone can be, and it is said where not.
+    """
+    from valuerec import stages
+
+    with _status("Exporting"):
+        stages.export(run, out=out, onnx=onnx)
+    answer = stages.info(out)
+    if json:
+        _print_json(answer)
+        return
+    told = answer["onnx"]
+    if told["file"] is None:
+        _say(f"No ONNX was written: {told['why']}")
+    else:
+        _say(
+            f"{told['file']}: its states are PyTorch's to {told['largest_difference']:.1g}, over {told['checked_on']} "
+            "histories in onnxruntime."
+        )
+    size = sum(entry["bytes"] for entry in answer["files"].values())
+    _say(
+        f"Bundle of {size / 1e6:.1f} MB written to {out}; its model card is {out / 'MODEL_CARD.md'}. "
+        f"Next: valuerec recommend {out} --sessions FILE --out FILE"
+    )
+
+
 @app.command(help_epilogue="Example: valuerec recommend runs/vpq --sessions live.jsonl --k 20 --out top.csv")
 def recommend(
-    run: Path,
+    model: Path,
     /,
     *,
     sessions: Path,
@@ -479,8 +523,8 @@ def recommend(
 
     Parameters
     ----------
-    run
-        A folder that `valuerec train` made.
+    model
+        A folder that `valuerec train` or `valuerec export` made.
     sessions
         JSON lines ({"session": "a", "items": ["1", "2"]}), CSV or Parquet (columns session and item).
     out
@@ -493,7 +537,7 @@ def recommend(
     from valuerec import stages
 
     with _bar("Recommending") as told:
-        done = stages.recommend(run, sessions, out=out, k=k, exclude_seen=exclude_seen, progress=told)
+        done = stages.recommend(model, sessions, out=out, k=k, exclude_seen=exclude_seen, progress=told)
     if json:
         _print_json(done._asdict())
         return
@@ -601,7 +645,7 @@ def info(path: Path, /, *, json: Json = False) -> None:
     Parameters
     ----------
     path
-        A dataset or a run.
+        A dataset, a run or a bundle.
     """
     from valuerec import stages
 

@@ -5,8 +5,6 @@ Shapes: E events of all sessions laid end to end, S sessions, B rows of a batch,
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import Manifest, explained_io, read_manifest
+from valuerec.safetensors_header import Place, broken, read_header
 
 SCHEMA_VERSION: Final = 1
 CLICK: Final = 0
@@ -249,25 +248,13 @@ def _history(offset_S: NDArray[np.int64], n_events: int) -> NDArray[np.uint8]:
 
 def _map_arrays(path: Path) -> dict[str, Any]:
     """Memory-map the arrays of a safetensors file, having checked names, types, shapes and places."""
-    broken = f"{path} is broken; prepare the dataset again."
-    with explained_io(f"Reading {path}"), path.open("rb") as file:
-        size = path.stat().st_size
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if length > min(size - 8, 1 << 20):
-            raise ValuerecError(broken)
-        try:
-            header = json.loads(file.read(length))
-            arrays = {}
-            for name, (code, dtype) in _ARRAY_TYPES.items():
-                entry = header[name]
-                (count,) = entry["shape"]
-                start, stop = entry["data_offsets"]
-                if entry["dtype"] != code or stop - start != count * np.dtype(dtype).itemsize:
-                    raise ValuerecError(broken)
-                if count < 1 or start < 0 or 8 + length + stop > size:
-                    raise ValuerecError(broken)
-                arrays[name] = np.memmap(path, dtype=dtype, mode="r", offset=8 + length + start, shape=(count,))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValuerecError(broken) from error
+    with explained_io(f"Reading {path}"):
+        places = read_header(path)
+        arrays = {}
+        for name, (code, dtype) in _ARRAY_TYPES.items():
+            match places.get(name):
+                case Place(dtype=found, shape=(count,), start=start) if found == code and count:
+                    arrays[name] = np.memmap(path, dtype=dtype, mode="r", offset=start, shape=(count,))
+                case _:
+                    raise broken(path, f"it holds no array {name} of type {code}")
     return arrays

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -24,6 +24,8 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.locks import try_lock
 
 MANIFEST = "manifest.json"
+LARGEST_JSON: Final = 256 << 20  # bytes of a file of ours; the largest, a book of results, has some megabytes
+LARGEST_MANIFEST: Final = 1 << 20
 _UNDIGESTED = "0" * 64
 
 
@@ -182,16 +184,22 @@ def replaced(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON file of at most `largest` bytes.
 
     Raises:
-        ValuerecError: where it is missing, unreadable or not JSON.
+        ValuerecError: where it is missing, unreadable, too large or not JSON.
     """
     with explained_io(f"Reading {path}"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValuerecError(f"{path} is a device or a pipe, not a file; make it again.")
+        with path.open("rb") as file:
+            text = file.read(largest + 1)
+        if len(text) > largest:
+            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; make it again.")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            return json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValuerecError(f"{path} is not readable JSON ({error}); make it again.") from error
 
 
@@ -221,6 +229,14 @@ def _digest(text: bytes, digest: str) -> str:
     return hashlib.sha256(text.replace(digest.encode(), _UNDIGESTED.encode())).hexdigest()
 
 
+def kind_of(folder: Path) -> str | None:
+    """What kind of folder a manifest says it is; None where there is none or it says nothing of the sort."""
+    path = folder / MANIFEST
+    manifest = read_json(path, LARGEST_MANIFEST) if path.is_file() else None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
 def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
     """Read the manifest of a folder of a given kind ("dataset", "run", ...) and check its version and shape.
 
@@ -232,13 +248,14 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     if not path.is_file():
         state = "has no manifest.json" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
         raise UsageError(f"{folder} is no valuerec {kind}: it {state}; name a folder that valuerec made.")
-    manifest = read_json(path)
+    manifest = read_json(path, LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = manifest.get("kind") if isinstance(manifest, dict) else None
-        raise UsageError(f"{folder} is no valuerec {kind} but a {found or 'folder of something else'}; name a {kind}.")
+        found = kind_of(folder) or ""
+        found = found if found.isalpha() else "folder of something else"
+        raise UsageError(f"{folder} is no valuerec {kind} but a {found[:30]}; name a {kind}.")
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
         raise ValuerecError(
-            f"{folder} has schema version {manifest.get('schema_version')}, this valuerec reads up to {version}; "
+            f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )
     try:
@@ -246,7 +263,9 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValuerecError(f"{path}, field {field}: {first['msg']}; make the {kind} again.") from error
+        raise ValuerecError(
+            f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again."
+        ) from error
     if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
         raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
     if any(Path(name).name != name for name in manifest["files"]):

@@ -14,12 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from valuerec import ops
-from valuerec.backbones import Backbone, backbone_named
+from valuerec.backbones import Backbone
+from valuerec.bundle import VOCABULARY, WEIGHTS
+from valuerec.bundle.reading import open_bundle
+from valuerec.bundle.vocabulary import read_vocabulary
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.folders import check_whole
-from valuerec.methods import Method, method_named
+from valuerec.folders import check_whole, kind_of
 from valuerec.network import Network
-from valuerec.tensors import load_tensors
+from valuerec.recipe import backbone_of, recipe_of
+from valuerec.tensors import check_tensors, read_into
 from valuerec.training.run import Run
 
 _SCORES_AT_ONCE = 1 << 24  # numbers of one batch of scores
@@ -53,12 +56,12 @@ class Model:
     Args:
         network: trained weights.
         item_ids: the items' own ids; the position is the internal index.
-        config: the resolved configuration of the run.
+        config: the resolved configuration of the run or bundle.
     """
 
     def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
         self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
-        self.recommends_by = method_of(config).recommends_by
+        self.recommends_by = recipe_of(config).method.recommends_by
         self._index = {item: index for index, item in enumerate(self.item_ids)}
 
     def recommend(
@@ -135,54 +138,82 @@ class Model:
         return q_BkK.mean(dim=2).tolist(), q_BkK.std(dim=2, correction=0).tolist()
 
 
-def load(run: str | Path, backbone: Backbone | None = None) -> Model:
-    """Load the model of a RUN folder.
+def load(path: str | Path, backbone: Backbone | None = None) -> Model:
+    """Load the model of a RUN or of a bundle.
+
+    Nothing that the files say is believed: hashes, configuration, and the weights' names, types and shapes are checked
+    before memory is taken for them.
 
     Args:
-        run: the folder.
+        path: the folder.
         backbone: the backbone's factory, where it is none of valuerec's own.
 
     Raises:
-        UsageError: where the folder is no run, or its backbone is somebody's own and was not given.
-        ValuerecError: where the run has no weights yet or its files are damaged.
+        UsageError: where the folder is neither, or its backbone is somebody's own and was not given.
+        ValuerecError: where a run has no weights yet, or files are damaged, of a newer format or make no model.
     """
-    folder = Run(run)
-    weights = folder.manifest["weights"]
+    folder = Path(path)
+    if kind_of(folder) == "bundle":
+        config = open_bundle(folder).config
+        network = read_network(config, folder / WEIGHTS, backbone)
+        check_finite(network, folder)
+        return Model(network, read_vocabulary(folder / VOCABULARY, network.n_items), config)
+    run = Run(folder)
+    weights = run.manifest["weights"]
     if not weights:
-        raise ValuerecError(f"{run} has no weights yet; let training reach its first validation.")
-    check_whole(folder.path, folder.manifest)
-    network = build_network(folder.config, backbone)
-    load_weights(network, folder.path / weights)
-    return Model(network, folder.item_ids, folder.config)
+        raise ValuerecError(f"{path} has no weights yet; let training reach its first validation.")
+    check_whole(folder, run.manifest)
+    network = read_network(run.config, folder / weights, backbone)
+    if len(run.item_ids) != network.n_items:
+        raise ValuerecError(
+            f"{path} has {len(run.item_ids)} items in items.parquet and {network.n_items} in config.json; "
+            "train it again."
+        )
+    return Model(network, run.item_ids, run.config)
 
 
-def build_network(config: dict[str, Any], backbone: Backbone | None = None) -> Network:
-    """A fresh network of the shape that a run's configuration describes."""
-    options = dict(config["backbone"])
-    name = options.pop("name")
-    if backbone is None:
-        if ":" in name:
-            raise UsageError(f"This run's backbone is {name}, not one of valuerec's; load it with backbone=that class.")
-        backbone = backbone_named(name)(**options)
+def read_network(config: dict[str, Any], weights: Path, backbone: Backbone | None = None) -> Network:
+    """A network of the shape that a configuration describes, with weights from a file that holds exactly these.
+
+    Raises:
+        UsageError: where the backbone is somebody's own and was not given.
+        ValuerecError: where configuration and weights do not fit each other.
+    """
+    where = str(weights.with_name("config.json"))
+    recipe = recipe_of(config, where)
     engine = ops.choose_engine("auto", torch.device("cpu"))
-    return method_of(config).network(backbone, config["dataset"]["items"], config["training"]["window"], engine)
-
-
-def method_of(config: dict[str, Any]) -> Method:
-    """The method that a run's configuration names."""
-    options = dict(config["method"])
-    return method_named(options.pop("name"))(**options)
+    if backbone is not None:
+        network = recipe.method.network(backbone, recipe.n_items, recipe.window, engine)
+    elif recipe.own_backbone:
+        name = recipe.backbone_name
+        raise UsageError(f"The backbone is {name}, not one of valuerec's; load it with backbone=that class.")
+    else:
+        named = backbone_of(recipe, where)
+        with torch.device("meta"):  # shapes without memory
+            network = recipe.method.network(named, recipe.n_items, recipe.window, engine)
+        check_tensors(weights, network.state_dict())
+        network.to_empty(device="cpu")
+    load_weights(network, weights)
+    return network
 
 
 def load_weights(network: Network, path: Path) -> None:
-    """Fill a network from a safetensors file.
+    """Fill a network from a safetensors file that holds exactly its weights.
 
     Raises:
         ValuerecError: where the file is unreadable or its tensors do not fit.
     """
-    tensors = load_tensors(path, network.item_head.weight_ND.device)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())
-        raise ValuerecError(f"{path} does not hold this model's weights ({first}); train it again.") from error
+    read_into(path, network.state_dict())
+
+
+def check_finite(network: Network, path: Path) -> None:
+    """Refuse weights of which nothing can be recommended.
+
+    Raises:
+        ValuerecError: naming the first tensor with NaN or infinity.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = tensor.aminmax()  # without a copy; NaN gets through both
+            if not (low.isfinite() and high.isfinite()):
+                raise ValuerecError(f"{path} has NaN or infinity in its weights ({name}); use another step or run.")

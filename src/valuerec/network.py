@@ -77,7 +77,12 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def _state_width(backbone: nn.Module, n_items: int, window: int) -> int:
-    """Ask the backbone for the states of two empty histories, to see how wide they are."""
+    """How wide a backbone's states are: what it says, or else what it answers for two empty histories.
+
+    What ours say lets them be built without memory (`torch.device("meta")`), where nothing can be asked.
+    """
+    if isinstance(known := getattr(backbone, "state_width", None), int):
+        return known
     items_BL = torch.full((2, window), n_items, dtype=torch.int32)
     mode = backbone.training
     backbone.eval()

@@ -13,11 +13,11 @@ from valuerec.backbones import Backbone
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
 from valuerec.dataset import Dataset, Part
 from valuerec.errors import UsageError
-from valuerec.folders import MANIFEST, damaged_files, explained_io, read_json, read_manifest
+from valuerec.folders import MANIFEST, damaged_files, explained_io, kind_of, read_json, read_manifest
 from valuerec.network import Recommend
 from valuerec.training import plan, train
 
-__all__ = ["Recommended", "evaluate", "info", "plan", "prepare", "recommend", "train"]
+__all__ = ["Recommended", "evaluate", "export", "info", "plan", "prepare", "recommend", "train"]
 
 
 def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **options: Any) -> Dataset:
@@ -68,6 +68,13 @@ def evaluate(
     return dict(metrics_of(found.rank_E, found.event_E))
 
 
+def export(run: str | Path, *, out: str | Path, onnx: bool | None = None, backbone: Backbone | None = None) -> Path:
+    """Write the model of a RUN as a bundle; see `valuerec.bundle.writing.export`."""
+    from valuerec.bundle import writing
+
+    return writing.export(run, out=out, onnx=onnx, backbone=backbone)
+
+
 class Recommended(NamedTuple):
     """How recommending for a file went."""
 
@@ -83,7 +90,7 @@ class Recommended(NamedTuple):
 
 
 def recommend(
-    run: str | Path,
+    model: str | Path,
     sessions: str | Path,
     *,
     out: str | Path,
@@ -97,7 +104,7 @@ def recommend(
     The sessions are read into memory whole (about 100 bytes an item of theirs); the answers are written as they come.
 
     Args:
-        run: the RUN folder.
+        model: a RUN or a bundle.
         sessions: JSON lines, CSV or Parquet; see `valuerec.sessions`.
         out: the file to write, in a format told by its ending; replaced where it exists.
         k: items a session.
@@ -121,8 +128,7 @@ def recommend(
         if (target.parent / MANIFEST).is_file():
             raise UsageError(f"The output {out} lies in a folder of valuerec's; name a file elsewhere.")
     wanted = read_sessions(source)
-    model = load(run, backbone)
-    answers = model.answers((session.items for session in wanted), k, exclude_seen)
+    answers = load(model, backbone).answers((session.items for session in wanted), k, exclude_seen)
     tally = [0, 0, 0]
 
     def answered() -> Iterator[tuple[str, Answer]]:
@@ -139,29 +145,33 @@ def recommend(
 
 
 def info(path: str | Path) -> dict[str, Any]:
-    """What a folder of valuerec's is: its manifest, for a run also configuration, environment and metrics.
+    """What a folder of valuerec's is: its manifest, for a run or a bundle also configuration, environment and metrics.
 
     Every file is compared with the size and SHA-256 that the manifest gives; `damaged` names those that differ.
 
     Raises:
         UsageError: where the folder is none of valuerec's.
     """
+    from valuerec.bundle.reading import read_bundle_manifest
+    from valuerec.recipe import LARGEST_CONFIG
     from valuerec.training.run import SCHEMA_VERSION as RUN_VERSION
 
     folder = Path(path)
     versions = {"dataset": DATASET_VERSION, "run": RUN_VERSION}
     if not (folder / MANIFEST).is_file():
         state = f"has no {MANIFEST}" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
-        raise UsageError(f"{path} is no dataset or run: it {state}; name a folder that valuerec made.")
-    manifest = read_json(folder / MANIFEST)
-    kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if kind not in versions:
-        raise UsageError(f"{path} is {kind or 'something else'}, not a dataset or run; name one of these.")
-    answer = read_manifest(folder, kind, versions[kind])
+        raise UsageError(f"{path} is no dataset, run or bundle: it {state}; name a folder that valuerec made.")
+    kind = kind_of(folder)
+    if kind == "bundle":
+        answer = read_bundle_manifest(folder)
+    elif kind in versions:
+        answer = read_manifest(folder, kind, versions[kind])
+    else:
+        raise UsageError(f"{path} is {kind or 'something else'}, not a dataset, run or bundle; name one of these.")
     with explained_io(f"Reading {path}"):
         answer["damaged"] = damaged_files(folder, answer)
-    if kind == "run":
-        for name in ("config", "environment", "metrics"):
-            file = folder / f"{name}.json"
-            answer[name] = read_json(file) if file.is_file() else None
+    described = {"run": ("config", "environment", "metrics"), "bundle": ("config", "metrics")}
+    for name in described.get(kind, ()):
+        file = folder / f"{name}.json"
+        answer[name] = read_json(file, LARGEST_CONFIG) if file.is_file() else None
     return answer

@@ -49,7 +49,7 @@ class CaserEncoder(nn.Module):
 
     def __init__(self, n_items: int, window: int, config: Caser) -> None:
         super().__init__()
-        self.n_items = n_items
+        self.n_items, self.state_width = n_items, len(HEIGHTS) * CHANNELS + config.width
         self.item = nn.Embedding(n_items + 1, config.width, sparse=True)  # a step touches few of its rows
         # Horizontal filters cut into rows: 2 rows of the first 16 filters, 3 of the next, 4 of the last.
         self.rows = nn.Parameter(torch.empty(sum(HEIGHTS) * CHANNELS, config.width))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -38,6 +39,7 @@ class GRU4RecEncoder(nn.Module):
 
     def __init__(self, n_items: int, config: GRU4Rec) -> None:
         super().__init__()
+        self.state_width = config.width
         self.item = nn.Embedding(n_items + 1, config.width, sparse=True)  # a step touches few of its rows
         self.gru = nn.GRU(config.width, config.width, batch_first=True)
         nn.init.normal_(self.item.weight, std=0.01)
@@ -50,4 +52,10 @@ class GRU4RecEncoder(nn.Module):
         packed = pack_padded_sequence(self.item(items_BL), length_B.cpu(), batch_first=True, enforce_sorted=False)
         _, state_1BD = self.gru(packed)
         state: Tensor = state_1BD[0]
+        return state
+
+    def dense(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+        """`forward` for whole windows, in operations that ONNX has: what stands after the length comes too late."""
+        state_BLD, _ = self.gru(self.item(items_BL))
+        state: Tensor = state_BLD[torch.arange(items_BL.shape[0], device=items_BL.device), length_B.long() - 1]
         return state

@@ -44,7 +44,7 @@ class NextItNetEncoder(nn.Module):
 
     def __init__(self, n_items: int, config: NextItNet) -> None:
         super().__init__()
-        self.n_items = n_items
+        self.n_items, self.state_width = n_items, config.width
         self.item = nn.Embedding(n_items + 1, config.width, sparse=True)  # a step touches few of its rows
         self.blocks = nn.ModuleList(ResidualBlock(config.width, dilation) for dilation in DILATIONS)
         nn.init.normal_(self.item.weight, std=0.01)
@@ -61,7 +61,19 @@ class NextItNetEncoder(nn.Module):
         items_PD = self.item(items_BL[within_BL])
         for block in self.blocks:
             items_PD = block(items_PD, place_P)
-        last_B = length_B.cumsum(dim=0) - 1
+        return self._last(items_PD, length_B.cumsum(dim=0) - 1, items_BL)
+
+    def dense(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+        """`forward` for whole windows, padding computed too, in operations that ONNX has."""
+        count, window = items_BL.shape
+        items_PD = self.item(items_BL.flatten())
+        place_P = torch.arange(window, device=items_BL.device).repeat(count)
+        for block in self.blocks:
+            items_PD = block(items_PD, place_P)
+        first_B = window * torch.arange(count, device=items_BL.device)
+        return self._last(items_PD, first_B + length_B.long() - 1, items_BL)
+
+    def _last(self, items_PD: Tensor, last_B: Tensor, items_BL: Tensor) -> Tensor:
         known_B1 = items_BL[:, :1] != self.n_items
         state: Tensor = items_PD[last_B] * known_B1
         return state
@@ -93,7 +105,7 @@ class Convolution(nn.Module):
 
     def forward(self, items_PD: Tensor, place_P: Tensor) -> Tensor:
         """Each item with those `dilation` and twice `dilation` places before it; zeros before a row's first."""
-        count, device = len(items_PD), items_PD.device
+        count, device = items_PD.shape[0], items_PD.device
         back_3 = self.dilation * torch.arange(TAPS - 1, -1, -1, device=device)
         row_P1 = torch.arange(count, device=device).unsqueeze(1)
         seen_P3 = torch.where(place_P.unsqueeze(1) >= back_3, row_P1 - back_3, count)

@@ -46,7 +46,7 @@ class SASRecEncoder(nn.Module):
     def __init__(self, n_items: int, window: int, config: SASRec) -> None:
         super().__init__()
         width = config.width
-        self.n_items = n_items
+        self.n_items, self.state_width = n_items, width
         self.item = nn.Embedding(n_items + 1, width, sparse=True)  # a step touches few of its rows
         self.position = nn.Parameter(torch.empty(window, width))
         self.query_norm = nn.LayerNorm(width, eps=1e-8)
@@ -68,7 +68,7 @@ class SASRecEncoder(nn.Module):
         """
         real_BL = real_items(items_BL, length_B, self.n_items)
         items_BLD = self.dropout(self.item(items_BL) + self.position) * real_BL.unsqueeze(2)
-        row_B = torch.arange(len(items_BL), device=items_BL.device)
+        row_B = torch.arange(items_BL.shape[0], device=items_BL.device)
         last_B = length_B.long() - 1
         known_B1 = real_BL[row_B, last_B].unsqueeze(1)
         query_BD = self.query_norm(items_BLD[row_B, last_B])

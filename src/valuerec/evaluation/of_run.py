@@ -38,7 +38,7 @@ def session_ranks(
     """The rank, from 1, of every held-out item among the whole catalogue, with its session: for tests between runs.
 
     Args:
-        run: the RUN folder.
+        run: the RUN folder, or a bundle, with `data`.
         split: train, validation, test, or held-out: validation and test together.
         data: the dataset, where it has moved since training.
         device: auto, cpu or cuda.
@@ -61,6 +61,8 @@ def session_ranks(
         raise UsageError(f"Nothing recommends by {recommend!r}; choose one of: {', '.join(RECOMMEND)}.")
     model = load(run, backbone)
     recorded = model.config["dataset"]
+    if data is None and "path" not in recorded:
+        raise UsageError(f"{run} does not say where its dataset is; say so with --data.")
     path = Path(data or recorded["path"])
     if data is None and not path.exists():
         raise UsageError(f"The dataset of {run} is no longer at {path}; say where it is with --data.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from valuerec.dataset import SPLITS
+from valuerec.safetensors_header import make_header
 
 _ROW_GROUP: Final = 1 << 19
 _KINDS: Final = pa.array(["click", "purchase"])
@@ -28,17 +27,10 @@ class ArraysFile:
     """
 
     def __init__(self, file: BinaryIO, sizes: Mapping[str, int]) -> None:
-        header: dict[str, Any] = {}
-        start = 0
-        for name, (code, dtype) in _ARRAYS.items():
-            stop = start + sizes[name] * np.dtype(dtype).itemsize
-            header[name] = {"dtype": code, "shape": [sizes[name]], "data_offsets": [start, stop]}
-            start = stop
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        file.write(struct.pack("<Q", len(text)) + text)
+        header, places = make_header({name: (code, [sizes[name]]) for name, (code, _) in _ARRAYS.items()})
+        file.write(header)
         self._file = file
-        self._end = {name: file.tell() + header[name]["data_offsets"][0] for name in _ARRAYS}
+        self._end = {name: place.start for name, place in places.items()}
 
     def append(self, name: str, values: NDArray[Any]) -> None:
         """Write the next values of an array."""
