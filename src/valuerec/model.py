@@ -60,7 +60,7 @@ class Model:
     def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
         self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
         self.recommends_by = method_of(config).recommends_by
-        self._index = {item: index for index, item in enumerate(self.item_ids)}
+        self.index = {item: index for index, item in enumerate(self.item_ids)}
 
     def recommend(
         self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False
@@ -112,9 +112,10 @@ class Model:
     def _known(self, session: Sequence[str]) -> list[int]:
         if isinstance(session, str) or not all(isinstance(item, str) for item in session):
             raise UsageError(f'The session {session!r} is not a sequence of item ids as text; write ["id", "id"].')
-        return [self._index[item] for item in session if item in self._index]
+        return [self.index[item] for item in session if item in self.index]
 
-    def _state(self, known: list[list[int]]) -> Tensor:
+    def state(self, known: list[list[int]]) -> Tensor:
+        """The states of sessions given as the indices of their items, B×D; the last `window` count."""
         window, device = self.network.window, self.network.item_head.weight_ND.device
         items_BL = np.full((len(known), window), self.network.n_items, dtype=np.int32)
         for row, items in enumerate(known):
@@ -125,14 +126,14 @@ class Model:
 
     def _scores(self, known: list[list[int]]) -> Tensor:
         weight_ND, bias_N = self.network.ranker(self.recommends_by)
-        score_BN = functional.linear(self._state(known), weight_ND, bias_N)
+        score_BN = functional.linear(self.state(known), weight_ND, bias_N)
         return score_BN.softmax(dim=1) if self.recommends_by == "items" else score_BN
 
     def _values(self, known: list[list[int]], item_Bk: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
         if self.network.q_head is None:
             nothing: list[list[Any]] = [[None] * item_Bk.shape[1]] * len(known)
             return nothing, nothing
-        q_BkK = self.network.q_head.of_each(self._state(known), item_Bk)
+        q_BkK = self.network.q_head.of_each(self.state(known), item_Bk)
         return q_BkK.mean(dim=2).tolist(), q_BkK.std(dim=2, correction=0).tolist()
 
 
