@@ -1,7 +1,7 @@
 """The k best of a linear head as a scan in float64 would find them, at the price of a scan in float32.
 
-A score in float32 is off by at most γ (‖w‖ ‖s‖ + |b|), γ = n u / (1 − n u), u = 2⁻²⁴, n = D + 2 roundings, whatever the
-order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1, and Cauchy-Schwarz).
+A score in float32 is off by at most γ (‖w‖ ‖s‖ + |b|), γ = n u / (1 − n u), u = 2⁻²⁴, n = D + 3 roundings (one of the
+state), whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1, and Cauchy-Schwarz).
 So an item that lies more than twice that below the k-th best in float32 is not among the k best. What is left, a few
 more than k, is scored again in float64; where the few that were looked at do not cover what is left, the whole row is.
 """
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _UNIT: Final = 2.0**-24
 _TILE: Final = 1 << 14  # items scored in float64 at once
@@ -35,14 +36,14 @@ class LinearHead:
 
     def __init__(self, weight_ND: Tensor, bias_N: Tensor, extra: int = 0) -> None:
         self.weight_ND, self.bias_N = weight_ND.detach(), bias_N.detach()
-        roundings = (weight_ND.shape[1] + 2 + extra) * _UNIT
+        roundings = (weight_ND.shape[1] + 3 + extra) * _UNIT
         self._gamma = roundings / (1 - roundings)
         self._longest = max(float(tile_ND.norm(dim=1).max()) for tile_ND in self.weight_ND.split(_TILE)) * (1 + 1e-5)
         self._largest = float(self.bias_N.abs().max())
 
     def screen(self, state_BD: Tensor) -> Tensor:
         """Scores in float32, B×N."""
-        return torch.nn.functional.linear(state_BD, self.weight_ND, self.bias_N)
+        return functional.linear(state_BD.float(), self.weight_ND, self.bias_N)
 
     def error(self, state_BD: Tensor) -> Tensor:
         """How far a score of `screen` may be from the exact one, B (float64)."""
@@ -57,7 +58,7 @@ class LinearHead:
         """The k best by the exact score.
 
         Args:
-            state_BD: states (float32).
+            state_BD: states.
             score_BN: what `screen` gave, with -inf where an item must not be.
             k: at least 1, at most N.
         """

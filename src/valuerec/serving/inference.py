@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import valuerec
-from valuerec.serving.engine import POOL, Ranking, Wanted
+from valuerec.ranking import POOL, Ranking, Wanted
 from valuerec.serving.guard import dumps
 from valuerec.serving.problems import Refusal, draining
 from valuerec.serving.routes import PROBLEMS, ranked, service_of

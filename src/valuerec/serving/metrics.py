@@ -21,11 +21,10 @@ class Metrics:
 
     Args:
         waiting: asked, when numbers are fetched, how many sessions wait.
-        version: asked which version answers.
     """
 
-    def __init__(self, waiting: Callable[[], int], version: Callable[[], str]) -> None:
-        self._waiting, self._version = waiting, version
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self._waiting = waiting
         self._registry = own = CollectorRegistry()
         self.requests = Counter("valuerec_requests", "Requests answered.", ["route", "status"], registry=own)
         self.seconds = Histogram(
@@ -39,15 +38,10 @@ class Metrics:
         self._depth = Gauge(
             "valuerec_waiting_sessions", "Sessions that wait to be ranked.", registry=own, multiprocess_mode="livesum"
         )
-        self._answering = Gauge(
-            "valuerec_model_version", "1 for a version that answers.", ["version"], registry=own, multiprocess_mode="livemax"
-        )
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""
         self._depth.set(self._waiting())
-        self._answering.clear()
-        self._answering.labels(self._version()).set(1)
         if os.environ.get(SHARED):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)

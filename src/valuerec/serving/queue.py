@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from valuerec.serving.engine import NoValuesError, Ranking, Wanted
+from valuerec.ranking import NoValuesError, Ranking, Wanted
 from valuerec.serving.problems import Refusal, queue_full, too_late
 from valuerec.serving.versions import Version
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from valuerec.serving.engine import Ranking, Wanted
+from valuerec.ranking import Ranking, Wanted
 from valuerec.serving.guard import dumps
 from valuerec.serving.problems import Refusal
 from valuerec.serving.queue import Ranked

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from valuerec.serving.engine import POOL, Wanted
+from valuerec.ranking import POOL, Wanted
 
 MOST_EVENTS: Final = 10_000  # of a session, a filter or a list
 MOST_REQUESTS: Final = 256  # of a batch

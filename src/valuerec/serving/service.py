@@ -9,7 +9,7 @@ from typing import Any
 
 from valuerec.errors import ValuerecError
 from valuerec.serving.catalogue import Search, read_names, read_past
-from valuerec.serving.engine import Wanted
+from valuerec.ranking import Wanted
 from valuerec.serving.keys import Keys, Rates
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
@@ -40,7 +40,7 @@ class Service:
         self._names = read_names(settings.catalogue) if settings.catalogue else {}
         self.draining = False
         self.ask_rollback: Callable[[], None] = self.rollback  # of every process, where there are several
-        self.metrics = Metrics(lambda: self.queue.waiting, lambda: self.versions.current.id)
+        self.metrics = Metrics(lambda: self.queue.waiting)
         recorded = [[item for item, _ in past.events] for past in self.past]
         self.versions = Versions(path, settings.max_disagreement, self._report, recorded)
         self.queue = Queue(

@@ -20,7 +20,7 @@ class Settings:
         rate: requests a second and key, for the whole service; None for no limit.
         catalogue: a CSV file with columns id and name.
         sessions: recorded sessions, which the page replays and a new model is warmed with.
-        max_disagreement: see `valuerec.serving.engine.Engine`.
+        max_disagreement: see `valuerec.ranking.Engine`.
         batch_window: seconds that the first request of a batch waits for others.
         batch_rows: sessions ranked at once.
         queue: requests that wait at most; more are refused with 429.

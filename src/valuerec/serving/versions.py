@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from valuerec.errors import ValuerecError
 from valuerec.folders import MANIFEST, explained_io, read_json
 from valuerec.model import load
-from valuerec.serving.engine import Engine, Wanted
+from valuerec.ranking import Engine, Wanted
 
 _CARD: Final = "MODEL_CARD.md"
 _LONGEST_CARD: Final = 1 << 20  # characters
