@@ -17,7 +17,9 @@ from valuerec.ranking import POOL, Engine, NoValuesError, Wanted
 N = 60
 
 
-def made_up(method: str = "vpq", heads: int = 5, ensemble: str = "full", spread: float = 0.02, **options: object) -> Model:
+def made_up(
+    method: str = "vpq", heads: int = 5, ensemble: str = "full", spread: float = 0.02, **options: object
+) -> Model:
     """A model of random weights, of which some items are twins."""
     torch.manual_seed(1)
     network = Network(vr.SASRec(width=8), N, 6, heads, ensemble)
@@ -57,7 +59,10 @@ class Oracle:
         value = sorted(among, key=lambda item: (-score[item], item))
         if by == "value":
             return value
-        place = [{item: 1 - rank / POOL for rank, item in enumerate(ranks)} for ranks in (self.order("relevance", 0, 0, among), value)]
+        place = [
+            {item: 1 - rank / POOL for rank, item in enumerate(ranks)}
+            for ranks in (self.order("relevance", 0, 0, among), value)
+        ]
         return sorted(among, key=lambda item: (-((1 - blend) * place[0][item] + blend * place[1][item]), item))
 
 
@@ -164,7 +169,12 @@ def test_without_a_critic_there_is_no_order_by_value() -> None:
 
 def test_python_recommends_by_the_same_engine(small: Dataset, tmp_path: Path) -> None:
     run = vr.train(
-        small, out=tmp_path / "run", method=vr.VPQ(heads=3, recommend="values"), epochs=1, quiet=True, backbone=vr.SASRec(width=8)
+        small,
+        out=tmp_path / "run",
+        method=vr.VPQ(heads=3, recommend="values"),
+        epochs=1,
+        quiet=True,
+        backbone=vr.SASRec(width=8),
     )
     model = vr.load(run)
     (answer,) = model.recommend([["i003"]], k=6)
@@ -175,7 +185,9 @@ def test_python_recommends_by_the_same_engine(small: Dataset, tmp_path: Path) ->
     assert ranking.rank_by == "value" and [item.score for item in answer] == [item.value for item in answer]
 
 
-@pytest.mark.parametrize("backbone", [vr.SASRec(), vr.GRU4Rec(), vr.Caser(), vr.NextItNet()], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "backbone", [vr.SASRec(), vr.GRU4Rec(), vr.Caser(), vr.NextItNet()], ids=lambda each: each.name
+)
 def test_every_backbone_is_encoded_in_float64_on_its_own_tables(backbone: object) -> None:
     network = Network(backbone, N, 5, 0)  # type: ignore[arg-type]
     config = {"method": {"name": "supervised"}, "backbone": {"name": "any"}}

@@ -191,7 +191,9 @@ class Engine:
                 among_items = _Among(self, _Row(state_BD[one[row]], logit_BN[one[row]], mine), chosen[row])
                 picks[row] = among_items.by(*orders[row], each)
         facts = self._facts(state_BD, normaliser_B, picks)
-        fell_back = {row for row in range(len(wanted)) if orders[row][0] != "relevance" and self._all_unsure(facts[row])}
+        fell_back = {
+            row for row in range(len(wanted)) if orders[row][0] != "relevance" and self._all_unsure(facts[row])
+        }
         for row in fell_back:
             among_items = _Among(self, _Row(state_BD[one[row]], logit_BN[one[row]], None), chosen[row])
             picks[row] = among_items.by("relevance", 0.0, wanted[row])
@@ -279,8 +281,8 @@ class Engine:
         fallback = None
         if fell_back:
             fallback = (
-                f"Ranked by relevance, because for every item that {by} would recommend the heads' standard deviation is "
-                f"above {self.max_disagreement:g} times its value."
+                f"Ranked by relevance, because for every item that {by} would recommend the heads' standard deviation "
+                f"is above {self.max_disagreement:g} times its value."
             )
             by = "relevance"
         ids, index = self.model.item_ids, self.model.index
@@ -382,7 +384,7 @@ class _Among:
 
     def _penalised(self, item_M: Tensor, penalty: float) -> Tensor:
         parts = []
-        for item_T in item_M.split(_TILE):
+        for item_T in torch.split(item_M, _TILE):
             q_TK = self._engine.q(self._row.state_1D, item_T[None])[0]
             parts.append(q_TK.mean(dim=1) / (1 + penalty * q_TK.std(dim=1, correction=0)))
         return torch.cat(parts)
@@ -400,8 +402,9 @@ class _MeanHead(LinearHead):
     def __init__(self, q_head: QEnsemble) -> None:
         with torch.inference_mode():
             if isinstance(q_head, FullHeads):
-                weight_ND = [tile_TKD.double().mean(dim=1).float() for tile_TKD in q_head.weight_NKD.split(_TILE)]
-                super().__init__(torch.cat(weight_ND), q_head.bias_NK.double().mean(dim=1).float(), extra=1)
+                tiles = torch.split(q_head.weight_NKD, _TILE)
+                weight_ND = torch.cat([tile_TKD.double().mean(dim=1).float() for tile_TKD in tiles])
+                super().__init__(weight_ND, q_head.bias_NK.double().mean(dim=1).float(), extra=1)
             else:
                 weight, bias_N = copy.deepcopy(q_head).double().mean()
                 super().__init__(weight.float(), bias_N.float(), extra=1)
@@ -430,7 +433,7 @@ def _in_double(backbone: nn.Module, window: int) -> nn.Module:
     tables = {id(module): _Widened(module) for module in backbone.modules() if isinstance(module, nn.Embedding)}
     try:
         with torch.inference_mode():
-            wide = copy.deepcopy(backbone, tables).double().eval()  # type: ignore[arg-type]
+            wide = copy.deepcopy(backbone, tables).double().eval()
             wide(torch.zeros(1, window, dtype=torch.int32), torch.ones(1, dtype=torch.int32))
         return wide
     except Exception:  # anybody's code, of which only float32 is asked for

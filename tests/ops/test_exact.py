@@ -10,9 +10,10 @@ from valuerec.ops import LinearHead
 
 def by_float64(state_BD: torch.Tensor, weight_ND: torch.Tensor, bias_N: torch.Tensor, k: int) -> list[list[int]]:
     """The full scan, row by row so that equal items have equal scores."""
-    score_BN = np.array(
-        [[(w * s).sum() for w in weight_ND.double().numpy()] for s in state_BD.double().numpy()]
-    ) + bias_N.double().numpy()
+    score_BN = (
+        np.array([[(w * s).sum() for w in weight_ND.double().numpy()] for s in state_BD.double().numpy()])
+        + bias_N.double().numpy()
+    )
     return [sorted(range(len(row)), key=lambda item: (-row[item], item))[:k] for row in score_BN]
 
 

@@ -7,6 +7,7 @@ import pytest
 import valuerec as vr
 from valuerec.dataset import Dataset
 
+
 @pytest.fixture(scope="session")
 def runs(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("served")

@@ -1,9 +1,10 @@
 """The k best of a linear head as a scan in float64 would find them, at the price of a scan in float32.
 
 A score in float32 is off by at most γ (‖w‖ ‖s‖ + |b|), γ = n u / (1 − n u), u = 2⁻²⁴, n = D + 3 roundings (one of the
-state), whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1, and Cauchy-Schwarz).
-So an item that lies more than twice that below the k-th best in float32 is not among the k best. What is left, a few
-more than k, is scored again in float64; where the few that were looked at do not cover what is left, the whole row is.
+state), whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1,
+and Cauchy-Schwarz). So an item that lies more than twice that below the k-th best in float32 is not among the k best.
+What is left, a few more than k, is scored again in float64; where the few that were looked at do not cover what is left,
+all of it is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class LinearHead:
         self.weight_ND, self.bias_N = weight_ND.detach(), bias_N.detach()
         roundings = (weight_ND.shape[1] + 3 + extra) * _UNIT
         self._gamma = roundings / (1 - roundings)
-        self._longest = max(float(tile_ND.norm(dim=1).max()) for tile_ND in self.weight_ND.split(_TILE)) * (1 + 1e-5)
+        longest = max(float(tile_TD.norm(dim=1).max()) for tile_TD in torch.split(self.weight_ND, _TILE))
+        self._longest = longest * (1 + 1e-5)  # the norms are rounded too
         self._largest = float(self.bias_N.abs().max())
 
     def screen(self, state_BD: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ class LinearHead:
                 if found.values[row, -1] == -torch.inf:
                     continue  # all that may be an item has been looked at
                 item_1M = (score_BN[row] >= least_B[row]).nonzero().flatten()[None]
-                whole = [self.exact(state_BD[row : row + 1], tile_1T) for tile_1T in item_1M.split(_TILE, dim=1)]
+                whole = [self.exact(state_BD[row : row + 1], tile_1T) for tile_1T in torch.split(item_1M, _TILE, dim=1)]
                 again = _ordered(item_1M, torch.cat(whole, dim=1), k)
                 best.item_Bk[row], best.score_Bk[row] = again.item_Bk[0], again.score_Bk[0]
         return best

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 import valuerec
 from valuerec.serving import inference, metrics, pages, routes
 from valuerec.serving.guard import Guard
-from valuerec.serving.problems import CODES, Refusal
+from valuerec.serving.problems import CODES, RefusalError
 from valuerec.serving.service import Service
 
 _DESCRIPTION: Final = "Next-item recommendations with value and uncertainty. Every error is one sentence."
@@ -48,11 +48,11 @@ def application(service: Service) -> Guard:
     async def numbers() -> Response:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
-    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RefusalError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     return Guard(
-        app,  # type: ignore[arg-type]
+        app,
         service.settings,
         service.keys,
         service.rates,
@@ -63,13 +63,13 @@ def application(service: Service) -> Guard:
     )
 
 
-def _respond(refusal: Refusal, extra: dict[str, str] | None = None) -> Response:
+def _respond(refusal: RefusalError, extra: dict[str, str] | None = None) -> Response:
     headers = {name.decode(): value.decode() for name, value in refusal.headers()} | (extra or {})
     return Response(refusal.body(), status_code=refusal.status, headers=headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
+    assert isinstance(error, RefusalError)
     return _respond(error)
 
 
@@ -82,12 +82,12 @@ async def _http(request: Request, error: Exception) -> Response:
     }
     message = sentences.get(error.status_code, f"{error.detail}.")
     code = CODES.get(error.status_code, "refused")
-    return _respond(Refusal(error.status_code, code, message), dict(error.headers or {}))
+    return _respond(RefusalError(error.status_code, code, message), dict(error.headers or {}))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(Refusal(422, "invalid", _sentence(error.errors())))
+    return _respond(RefusalError(422, "invalid", _sentence(error.errors())))
 
 
 def _sentence(errors: Any) -> str:

@@ -115,9 +115,8 @@ def _past(path: Path, number: int, line: str) -> Past:
             raise ValueError
         return Past(_text(content["session"]), events)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValuerecError(
-            f'{path}, line {number} is no session; write {{"session": "id", "events": [{{"item": "id", "event": "click"}}]}}.'
-        ) from error
+        wanted = '{"session": "id", "events": [{"item": "id", "event": "click"}]}'
+        raise ValuerecError(f"{path}, line {number} is no session; write {wanted}.") from error
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,6 @@
 """The door: what every request passes before it reaches a route, and what every answer passes on its way out.
 
-In this order: a request id; draining and back-pressure; the key and its rate; the body, whole, bounded in size and time.
-Whatever goes wrong behind the door becomes an error in our form, and a line in the log.
+In this order: a request id; back-pressure; the key and its rate; the body, whole, bounded in size and time. Whatever goes wrong behind the door becomes an error in our form, and a line in the log.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from valuerec.serving import tracing
 from valuerec.serving.keys import Keys, Rates
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
-from valuerec.serving.problems import Refusal, queue_full
+from valuerec.serving.problems import RefusalError, queue_full
 from valuerec.serving.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -71,18 +70,20 @@ class Guard:
         headers = dict(scope["headers"])
         visit = _Visit(scope, headers, time.monotonic())
         answering = _Answering(send, visit, self._is_draining)
-        around = tracing.span(f"{scope['method']} {visit.route}", visit.id) if self._traced else contextlib.nullcontext()
+        around = (
+            tracing.span(f"{scope['method']} {visit.route}", visit.id) if self._traced else contextlib.nullcontext()
+        )
         with around:
             try:
                 await self._pass(visit, receive, answering)
-            except Refusal as refusal:
+            except RefusalError as refusal:
                 await answering.refuse(refusal)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 self._log.say("fault", request_id=visit.id, error=repr(error), where=traceback.format_exc(limit=-4))
-                refusal = Refusal(500, "internal", "Something is wrong in the service itself; report the request id.")
-                await answering.refuse(refusal)
+                sentence = "Something is wrong in the service itself; report the request id."
+                await answering.refuse(RefusalError(500, "internal", sentence))
         self._tell(visit, answering.status)
 
     async def _pass(self, visit: _Visit, receive: Receive, answering: _Answering) -> None:
@@ -98,8 +99,12 @@ class Guard:
             state["charge"] = lambda count: self._charge(visit.owner, count)
             self._charge(visit.owner, 1)
         body = await self._body(visit.headers, receive)
-        if body and scope["method"] == "POST" and not _JSON.fullmatch(visit.headers.get(b"content-type", b"application/json")):
-            raise Refusal(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
+        if (
+            body
+            and scope["method"] == "POST"
+            and not _JSON.fullmatch(visit.headers.get(b"content-type", b"application/json"))
+        ):
+            raise RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
         await self._app(scope, _Whole(body, receive), answering)
 
     def _owner(self, headers: dict[bytes, bytes]) -> str:
@@ -107,7 +112,7 @@ class Guard:
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         owner = self._keys.owner(given.decode("latin-1"))
         if owner is None:
-            raise Refusal(401, "no_key", "This needs a valid key; send it as Authorization: Bearer KEY.")
+            raise RefusalError(401, "no_key", "This needs a valid key; send it as Authorization: Bearer KEY.")
         return owner
 
     def _charge(self, owner: str | None, count: int) -> None:
@@ -115,7 +120,7 @@ class Guard:
             return
         if (wait := self._rates.take(owner, count)) > 0:
             seconds = max(1, int(wait + 0.999))
-            raise Refusal(429, "rate", f"This key has asked too often; try again in {seconds} seconds.", seconds)
+            raise RefusalError(429, "rate", f"This key has asked too often; try again in {seconds} seconds.", seconds)
 
     def _patience(self, headers: dict[bytes, bytes]) -> float:
         text = headers.get(b"x-request-timeout-ms", b"")
@@ -134,9 +139,9 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
             except TimeoutError:
-                raise Refusal(408, "slow", "The body did not arrive in time; send it again.") from None
+                raise RefusalError(408, "slow", "The body did not arrive in time; send it again.") from None
             if message["type"] != "http.request":
-                raise Refusal(400, "gone", "The body did not arrive; send it again.")
+                raise RefusalError(400, "gone", "The body did not arrive; send it again.")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > most:
@@ -196,7 +201,7 @@ class _Answering:
             message["headers"] = [*message.get("headers", []), *extra]
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: RefusalError) -> None:
         """Send an error, where nothing has been sent."""
         if self.status:
             return
@@ -218,8 +223,8 @@ class _Whole:
         return await self._receive()
 
 
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, "too_large", f"The body has more than {most} bytes; send less at once.")
+def _too_large(most: int) -> RefusalError:
+    return RefusalError(413, "too_large", f"The body has more than {most} bytes; send less at once.")
 
 
 def dumps(content: Any) -> bytes:

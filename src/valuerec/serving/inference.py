@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2 (KServe), so that whoever serves models already can serve these.
 
 One input, `session`: BYTES of shape [B, L], a row a session, oldest item first, "" where there is none. What else
-`/v1/recommend` knows is a parameter. Outputs, shape [B, k]: `items` (BYTES) and `score`, `relevance` and, with a critic,
+`/v1/recommend` knows is a parameter. Outputs, shape [B, k]: `items` (BYTES), `score`, `relevance` and, with a critic,
 `value` and `uncertainty` (FP64); a row with fewer than k items ends with "" and 0.
 """
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import valuerec
 from valuerec.ranking import POOL, Ranking, Wanted
 from valuerec.serving.guard import dumps
-from valuerec.serving.problems import Refusal, draining
+from valuerec.serving.problems import RefusalError, draining
 from valuerec.serving.routes import PROBLEMS, ranked, service_of
 from valuerec.serving.schemas import MOST_EVENTS, MOST_REQUESTS, Blend, Id, Order, Penalty, Problem
 
@@ -81,7 +81,9 @@ async def live() -> Response:
     return Response(dumps({"live": True}), media_type="application/json")
 
 
-@router.get("/health/ready", summary="Whether requests are welcome", responses={503: {"model": Problem, "description": "No."}})
+@router.get(
+    "/health/ready", summary="Whether requests are welcome", responses={503: {"model": Problem, "description": "No."}}
+)
 async def ready(request: Request) -> Response:
     """Not while the process is about to end."""
     if service_of(request).draining:
@@ -153,7 +155,7 @@ async def infer(request: Request, name: str, asked: Infer) -> Response:
 def _named(request: Request, name: str) -> Any:
     service = service_of(request)
     if name != service.name:
-        raise Refusal(404, "no_model", f"There is no such model here; ask for {service.name}.")
+        raise RefusalError(404, "no_model", f"There is no such model here; ask for {service.name}.")
     return service
 
 
@@ -166,10 +168,10 @@ def _sessions(given: Input) -> list[list[str]]:
     flat = [item for part in given.data for item in (part if isinstance(part, list) else [part])]
     rows, length = (given.shape[0], given.shape[1]) if len(given.shape) == 2 else (1, given.shape[0])
     if not 1 <= rows <= MOST_REQUESTS or rows * length != len(flat):
-        raise Refusal(
+        raise RefusalError(
             422,
             "shape",
-            f"The input session has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} rows of equal length.",
+            f"The input session has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} equally long rows.",
         )
     return [[item for item in flat[row * length : (row + 1) * length] if item] for row in range(rows)]
 

@@ -28,13 +28,17 @@ class Metrics:
         self._registry = own = CollectorRegistry()
         self.requests = Counter("valuerec_requests", "Requests answered.", ["route", "status"], registry=own)
         self.seconds = Histogram(
-            "valuerec_request_seconds", "From a request's header to its answer.", ["route"], buckets=_SECONDS, registry=own
+            "valuerec_request_seconds",
+            "From a request's header to its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=own,
         )
-        self.batch = Histogram(
-            "valuerec_batch_sessions", "Sessions ranked at once.", buckets=_SESSIONS, registry=own
-        )
+        self.batch = Histogram("valuerec_batch_sessions", "Sessions ranked at once.", buckets=_SESSIONS, registry=own)
         self.fallbacks = Counter("valuerec_fallbacks", "Answers by relevance in place of value.", registry=own)
-        self.changes = Counter("valuerec_model_changes", "What became of models put in place.", ["outcome"], registry=own)
+        self.changes = Counter(
+            "valuerec_model_changes", "What became of models put in place.", ["outcome"], registry=own
+        )
         self._depth = Gauge(
             "valuerec_waiting_sessions", "Sessions that wait to be ranked.", registry=own, multiprocess_mode="livesum"
         )
@@ -44,6 +48,6 @@ class Metrics:
         self._depth.set(self._waiting())
         if os.environ.get(SHARED):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
             return generate_latest(registry)
         return generate_latest(self._registry)

@@ -8,12 +8,10 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-from valuerec.serving.problems import Refusal
+from valuerec.serving.problems import RefusalError
 
 _FOLDER: Final = Path(__file__).parent / "page"
-_POLICY: Final = (
-    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_POLICY: Final = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HEADERS: Final = {
     "content-security-policy": _POLICY,
     "referrer-policy": "no-referrer",
@@ -30,7 +28,7 @@ def page_router() -> APIRouter:
 
     def answer(name: str) -> Response:
         if name not in files:
-            raise Refusal(404, "not_found", "There is no such file here; the page is at /.")
+            raise RefusalError(404, "not_found", "There is no such file here; the page is at /.")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(files[name], media_type=kind, headers=_HEADERS)
 

@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """A request that is not answered.
 
     Args:
@@ -34,19 +34,19 @@ class Refusal(Exception):
         return found
 
 
-def queue_full() -> Refusal:
+def queue_full() -> RefusalError:
     """More requests wait than may."""
-    return Refusal(429, "queue_full", "Too many requests are waiting; try again in a second.", 1)
+    return RefusalError(429, "queue_full", "Too many requests are waiting; try again in a second.", 1)
 
 
-def too_late() -> Refusal:
+def too_late() -> RefusalError:
     """The deadline has passed."""
-    return Refusal(503, "deadline", "The answer would have come after the deadline; try again in a second.", 1)
+    return RefusalError(503, "deadline", "The answer would have come after the deadline; try again in a second.", 1)
 
 
-def draining() -> Refusal:
+def draining() -> RefusalError:
     """The process is about to end."""
-    return Refusal(503, "draining", "This process is about to end; ask another one.", 1)
+    return RefusalError(503, "draining", "This process is about to end; ask another one.", 1)
 
 
 CODES: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 422: "invalid"}

@@ -1,6 +1,7 @@
 """Limits below HTTP: how large a header may be, how long a client may take, how many connections there may be.
 
-uvicorn bounds none of these with its fast parser. A client that is too slow is cut off; one that sends too much is told.
+uvicorn bounds none of these with its fast parser. A client that is too slow is cut off, one that sends too
+much is told.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from valuerec.serving.problems import Refusal
+from valuerec.serving.problems import RefusalError
 
 LARGEST_HEADER: Final = 32 << 10  # bytes of a request's line and headers
 _STATUS: Final = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
@@ -34,7 +35,7 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > max_connections:
-                self._say(Refusal(503, "connections", "Too many connections are open; try again in a second.", 1))
+                self._say(RefusalError(503, "connections", "Too many connections are open; try again in a second.", 1))
                 return
             self._await_header()
 
@@ -48,7 +49,9 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
             if self._in_header:
                 self._header_bytes += min(len(data), _until_end(data))
                 if self._header_bytes > LARGEST_HEADER:
-                    self._say(Refusal(431, "header_too_large", f"The header has more than {LARGEST_HEADER} bytes."))
+                    self._say(
+                        RefusalError(431, "header_too_large", f"The header has more than {LARGEST_HEADER} bytes.")
+                    )
                     return
                 if self._timer is None:
                     self._await_header()
@@ -67,7 +70,7 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
             super().on_message_complete()
 
         def send_400_response(self, msg: str) -> None:
-            self._say(Refusal(400, "bad_request", "This is no HTTP request that can be read."))
+            self._say(RefusalError(400, "bad_request", "This is no HTTP request that can be read."))
 
         def timeout_keep_alive_handler(self) -> None:
             if self.transport.get_write_buffer_size():
@@ -94,7 +97,7 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
                 self._timer.cancel()
                 self._timer = None
 
-        def _say(self, refusal: Refusal) -> None:
+        def _say(self, refusal: RefusalError) -> None:
             if self.transport.is_closing():
                 return
             self._stop_timer()
@@ -115,10 +118,10 @@ def _until_end(data: bytes) -> int:
 
 
 def silent_log_config() -> dict[str, Any]:
-    """uvicorn says nothing of its own: the log is ours."""
+    """Uvicorn says nothing of its own: the log is ours."""
     quiet = {"handlers": [], "level": "CRITICAL", "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "loggers": {name: quiet for name in ("uvicorn", "uvicorn.error", "uvicorn.access")},
+        "loggers": dict.fromkeys(("uvicorn", "uvicorn.error", "uvicorn.access"), quiet),
     }

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from valuerec.ranking import NoValuesError, Ranking, Wanted
-from valuerec.serving.problems import Refusal, queue_full, too_late
+from valuerec.serving.problems import RefusalError, queue_full, too_late
 from valuerec.serving.versions import Version
-
 
 
 class Ranked(NamedTuple):
@@ -80,7 +79,7 @@ class Queue:
             deadline: of `time.monotonic`.
 
         Raises:
-            Refusal: where too many wait, the deadline passes, or the model can't do what is wanted.
+            RefusalError: where too many wait, the deadline passes, or the model can't do what is wanted.
         """
         if self.full:
             raise queue_full()
@@ -133,7 +132,7 @@ class Queue:
                 wanted += job.wanted
                 possible.append((job, None))
             except NoValuesError as error:
-                possible.append((job, Refusal(422, "no_values", str(error))))
+                possible.append((job, RefusalError(422, "no_values", str(error))))
         try:
             rankings = version.engine.rank(wanted)
         except Exception as error:  # a fault of ours must end neither the thread nor the requests without an answer

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from valuerec.ranking import Ranking, Wanted
 from valuerec.serving.guard import dumps
-from valuerec.serving.problems import Refusal
+from valuerec.serving.problems import RefusalError
 from valuerec.serving.queue import Ranked
 from valuerec.serving.schemas import (
     Answer,
@@ -110,9 +110,7 @@ def items(
 async def sessions(request: Request, limit: Limit = 50) -> Response:
     """Those of --sessions; none without."""
     past = service_of(request).past[:limit]
-    told = [
-        {"id": each.id, "events": [{"item": item, "event": event} for item, event in each.events]} for each in past
-    ]
+    told = [{"id": each.id, "events": [{"item": item, "event": event} for item, event in each.events]} for each in past]
     return _json({"sessions": told})
 
 
@@ -128,10 +126,12 @@ async def rollback(request: Request) -> Response:
     """In every process, until another model is put in place."""
     service = service_of(request)
     if service.keys is None:
-        raise Refusal(403, "no_keys", "A service without keys can't be rolled back over HTTP; start it with --keys FILE.")
+        raise RefusalError(
+            403, "no_keys", "A service without keys can't be rolled back over HTTP; start it with --keys FILE."
+        )
     previous = service.versions.previous
     if previous is None:
-        raise Refusal(409, "no_previous", "There is no model before this one; put another one in place.")
+        raise RefusalError(409, "no_previous", "There is no model before this one; put another one in place.")
     service.ask_rollback()
     return _json(described(service, service.versions.current))
 

@@ -29,14 +29,18 @@ class Event(Asked):
 
 Session = Annotated[
     list[Id | Event],
-    Field(max_length=MOST_EVENTS, description="Oldest first; empty for a new visitor. Items not known are passed over."),
+    Field(
+        max_length=MOST_EVENTS, description="Oldest first; empty for a new visitor. Items not known are passed over."
+    ),
 ]
 Ids = Annotated[list[Id], Field(max_length=MOST_EVENTS)]
 Order = Annotated[
     Literal["relevance", "value", "blend"] | None,
     Field(description="By default what the model was trained to recommend by."),
 ]
-Blend = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="0 for relevance alone, 1 for value alone.")]
+Blend = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, description="0 for relevance alone, 1 for value alone.")
+]
 Penalty = Annotated[
     float | None,
     Field(ge=0, le=1e9, allow_inf_nan=False, description="λ of W = 1/(1 + λ·uncertainty); by default the model's own."),

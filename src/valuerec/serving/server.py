@@ -101,7 +101,7 @@ def run(
     sys.setswitchinterval(_SWITCH)
     service = Service(path, settings, processes=processes)
     config = uvicorn.Config(
-        application(service),  # type: ignore[arg-type]
+        application(service),
         http=limited(settings.max_connections, settings.client_timeout),
         ws="none",
         lifespan="on",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from valuerec.errors import ValuerecError
-from valuerec.serving.catalogue import Search, read_names, read_past
 from valuerec.ranking import Wanted
+from valuerec.serving.catalogue import Search, read_names, read_past
 from valuerec.serving.keys import Keys, Rates
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics

@@ -93,7 +93,9 @@ class Supervisor:
     def _supervise(self) -> None:
         patience, came_up = _PATIENCE[0], False
         while self._children:
-            wait([*(child.process.sentinel for child in self._children), *(child.pipe for child in self._children)], 0.5)
+            wait(
+                [*(child.process.sentinel for child in self._children), *(child.pipe for child in self._children)], 0.5
+            )
             for child in list(self._children):
                 for message in _heard(child):
                     came_up = True

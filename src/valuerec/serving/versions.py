@@ -1,8 +1,8 @@
 """Which model answers: loaded, checked and warmed before it does, and replaced in one step.
 
 The path is looked at now and then. What makes a version is the manifest's text, in which the hash of every file stands,
-so a folder that is put in place by renaming, or a symbolic link that points elsewhere, is noticed; a folder that does not
-load, or does not answer, never goes live and is reported. The version before stays in memory for a rollback.
+so a folder that is put in place by renaming, or a symbolic link that points elsewhere, is noticed; a folder that does
+not load, or does not answer, never goes live and is reported. The version before stays in memory for a rollback.
 """
 
 from __future__ import annotations
@@ -152,4 +152,6 @@ def _warm(engine: Engine, recorded: Sequence[Wanted]) -> None:
         for item in ranking.items:
             numbers = (item.score, item.relevance, item.value or 0.0, item.uncertainty or 0.0)
             if not all(math.isfinite(number) for number in numbers):
-                raise ValuerecError(f"The model answers {item.id!r} with {numbers}, which are no numbers; train it again.")
+                raise ValuerecError(
+                    f"The model answers {item.id!r} with {numbers}, which are no numbers; train it again."
+                )
