@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from valuerec.serving.app import application
+from valuerec.serving.guard import Guard
 from valuerec.serving.logs import Log
 from valuerec.serving.service import Service
 from valuerec.serving.settings import Settings
@@ -20,6 +21,7 @@ class Client(httpx.AsyncClient):
 
     service: Service
     log: io.StringIO
+    app: Guard
 
 
 @asynccontextmanager
@@ -30,9 +32,10 @@ async def serving(path: Path, **options: object) -> AsyncIterator[Client]:
     service = Service(path, Settings(**options), Log(log))  # type: ignore[arg-type]
     service.start()
     try:
-        transport = httpx.ASGITransport(app=application(service))  # type: ignore[arg-type]
+        app = application(service)
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with Client(transport=transport, base_url="http://here") as client:
-            client.service, client.log = service, log
+            client.service, client.log, client.app = service, log, app
             yield client
     finally:
         service.stop()

@@ -3,8 +3,7 @@
 A score in float32 is off by at most γ (‖w‖ ‖s‖ + |b|), γ = n u / (1 − n u), u = 2⁻²⁴, n = D + 3 roundings (one of the
 state), whatever the order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1,
 and Cauchy-Schwarz). So an item that lies more than twice that below the k-th best in float32 is not among the k best.
-What is left, a few more than k, is scored again in float64; where the few that were looked at do not cover what is left,
-all of it is.
+What is left, a few more than k, is scored again in float64; where the few looked at do not cover what is left, all is.
 """
 
 from __future__ import annotations
@@ -49,7 +48,8 @@ class LinearHead:
 
     def error(self, state_BD: Tensor) -> Tensor:
         """How far a score of `screen` may be from the exact one, B (float64)."""
-        return self._gamma * (self._longest * state_BD.double().norm(dim=1) + self._largest) + 1e-30
+        length_B: Tensor = state_BD.double().norm(dim=1)
+        return self._gamma * (self._longest * length_B + self._largest) + 1e-30
 
     def exact(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
         """Scores in float64 of M items a row."""

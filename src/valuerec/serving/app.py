@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 import valuerec
 from valuerec.serving import inference, metrics, pages, routes
 from valuerec.serving.guard import Guard
-from valuerec.serving.problems import CODES, RefusalError
+from valuerec.serving.problems import CODES, RefusalError, fault
 from valuerec.serving.service import Service
 
 _DESCRIPTION: Final = "Next-item recommendations with value and uncertainty. Every error is one sentence."
@@ -51,6 +51,7 @@ def application(service: Service) -> Guard:
     app.add_exception_handler(RefusalError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _fault)
     return Guard(
         app,
         service.settings,
@@ -83,6 +84,10 @@ async def _http(request: Request, error: Exception) -> Response:
     message = sentences.get(error.status_code, f"{error.detail}.")
     code = CODES.get(error.status_code, "refused")
     return _respond(RefusalError(error.status_code, code, message), dict(error.headers or {}))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    return _respond(fault())  # and what was raised goes on to the door, which logs it
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """The door: what every request passes before it reaches a route, and what every answer passes on its way out.
 
-In this order: a request id; back-pressure; the key and its rate; the body, whole, bounded in size and time. Whatever goes wrong behind the door becomes an error in our form, and a line in the log.
+In this order: a request id; back-pressure; the key and its rate; the body, whole, bounded in size and time. Whatever
+goes wrong behind the door becomes an error in our form, and a line in the log.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from valuerec.serving import tracing
 from valuerec.serving.keys import Keys, Rates
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
-from valuerec.serving.problems import RefusalError, queue_full
+from valuerec.serving.problems import RefusalError, fault, queue_full
 from valuerec.serving.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -82,8 +83,7 @@ class Guard:
                 raise
             except Exception as error:
                 self._log.say("fault", request_id=visit.id, error=repr(error), where=traceback.format_exc(limit=-4))
-                sentence = "Something is wrong in the service itself; report the request id."
-                await answering.refuse(RefusalError(500, "internal", sentence))
+                await answering.refuse(fault())
         self._tell(visit, answering.status)
 
     async def _pass(self, visit: _Visit, receive: Receive, answering: _Answering) -> None:

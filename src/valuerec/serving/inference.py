@@ -171,7 +171,7 @@ def _sessions(given: Input) -> list[list[str]]:
         raise RefusalError(
             422,
             "shape",
-            f"The input session has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} equally long rows.",
+            f"The input session has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} full rows.",
         )
     return [[item for item in flat[row * length : (row + 1) * length] if item] for row in range(rows)]
 

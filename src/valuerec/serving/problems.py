@@ -44,6 +44,11 @@ def too_late() -> RefusalError:
     return RefusalError(503, "deadline", "The answer would have come after the deadline; try again in a second.", 1)
 
 
+def fault() -> RefusalError:
+    """Something is wrong in the service."""
+    return RefusalError(500, "internal", "Something is wrong in the service itself; report the request id.")
+
+
 def draining() -> RefusalError:
     """The process is about to end."""
     return RefusalError(503, "draining", "This process is about to end; ask another one.", 1)

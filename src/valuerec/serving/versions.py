@@ -35,6 +35,14 @@ class Version(NamedTuple):
     card: str
 
 
+class _Found(NamedTuple):
+    """What is at the path: a folder, its version, and a stamp that a copy of the same version does not have."""
+
+    folder: Path
+    id: str
+    stamp: tuple[int, int, int]
+
+
 class Versions:
     """The version that answers and the one before.
 
@@ -59,7 +67,7 @@ class Versions:
         self._recorded: deque[Wanted] = deque(maxlen=_RECORDED)
         self._recorded.extend(Wanted(session=session[-_LONGEST_RECORDED:]) for session in warmed_with[:_RECORDED])
         self._lock = threading.Lock()  # one change at a time; answering does not wait for it
-        self._seen = self._identity()
+        self._seen = self._found()
         self._current = self._load(self._seen)
         self._previous: Version | None = None
 
@@ -85,22 +93,22 @@ class Versions:
         """
         with self._lock:
             try:
-                found = self._identity()
+                found = self._found()
             except ValuerecError:
                 return False  # being put in place, or taken away: nothing to load, and the old one still answers
             if found == self._seen:
                 return False
             try:
+                if found.id == self._current.id:
+                    self._seen = found  # the same again, elsewhere
+                    return False
                 version = self._load(found)
-                if self._identity() != found:
+                if self._found() != found:
                     return False  # changed meanwhile: the next look sees what it has become
-            except ValuerecError as error:
+            except Exception as error:  # whatever is in a folder, the version that answers goes on
                 self._seen = found
-                self._report("refused", {"version": _short(found), "why": str(error)})
-                return False
-            except Exception as error:
-                self._seen = found
-                self._report("refused", {"version": _short(found), "why": f"{type(error).__name__}: {error}"})
+                why = str(error) if isinstance(error, ValuerecError) else f"{type(error).__name__}: {error}"
+                self._report("refused", {"version": found.id, "why": why})
                 return False
             self._seen = found
             self._previous, self._current = self._current, version
@@ -119,12 +127,14 @@ class Versions:
             self._report("rolled back", {"version": self._current.id, "previous": self._previous.id})
             return self._current.id
 
-    def _identity(self) -> str:
-        with explained_io(f"Reading {self._path}"):
-            return hashlib.sha256((self._path / MANIFEST).read_bytes()).hexdigest()
+    def _found(self) -> _Found:
+        folder = self._path.resolve()
+        with explained_io(f"Reading {folder}"):
+            state, text = (folder / MANIFEST).stat(), (folder / MANIFEST).read_bytes()
+        return _Found(folder, hashlib.sha256(text).hexdigest()[:12], (state.st_dev, state.st_ino, state.st_mtime_ns))
 
-    def _load(self, identity: str) -> Version:
-        folder = self._path.resolve()  # a link that changes meanwhile must not mix two folders
+    def _load(self, found: _Found) -> Version:
+        folder = found.folder  # a link that changes meanwhile must not mix two folders
         engine = Engine(load(folder), self._max_disagreement)
         _warm(engine, [*self._recorded])
         metrics_file, card_file = folder / "metrics.json", folder / _CARD
@@ -133,11 +143,7 @@ class Versions:
         if card_file.is_file():
             with explained_io(f"Reading {card_file}"):
                 card = card_file.read_text(encoding="utf-8", errors="replace")[:_LONGEST_CARD]
-        return Version(_short(identity), engine, metrics, card)
-
-
-def _short(identity: str) -> str:
-    return identity[:12]
+        return Version(found.id, engine, metrics, card)
 
 
 def _warm(engine: Engine, recorded: Sequence[Wanted]) -> None:
