@@ -567,6 +567,7 @@ def serve(
     deadline: float = 1.0,
     max_body: int = 1 << 20,
     max_connections: int = 1000,
+    client_timeout: float = 10.0,
     reload_every: float = 2.0,
     drain_delay: float = 5.0,
     drain_timeout: float = 30.0,
@@ -609,6 +610,8 @@ def serve(
         Bytes of a request's body; more is refused with 413.
     max_connections
         Open connections of a process; more are refused with 503.
+    client_timeout
+        Seconds that a client may take for its header, its body, and for reading a stalled answer.
     reload_every
         Seconds between looks at the model's path; 0: never.
     drain_delay
@@ -643,6 +646,7 @@ def serve(
         deadline=deadline,
         max_body=max_body,
         max_connections=max_connections,
+        client_timeout=client_timeout,
         reload_every=reload_every,
         drain_delay=drain_delay,
         drain_timeout=drain_timeout,

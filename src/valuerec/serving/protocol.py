@@ -30,6 +30,7 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
 
         _timer: asyncio.TimerHandle | None = None
         _in_header = True
+        _deaf = False  # nothing that comes is read any more
         _header_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -43,8 +44,16 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
             self._stop_timer()
             super().connection_lost(exc)
 
+        def eof_received(self) -> bool | None:  # type: ignore[override]
+            """A client that has said all may still wait for its answer."""
+            if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+                self._deaf, self.cycle.keep_alive = True, False
+                return True
+            self._leave()
+            return None
+
         def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing() or self.parser is None:
+            if self._deaf or self.transport.is_closing() or self.parser is None:
                 return
             if self._in_header:
                 self._header_bytes += min(len(data), _until_end(data))
@@ -74,13 +83,13 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
 
         def timeout_keep_alive_handler(self) -> None:
             if self.transport.get_write_buffer_size():
-                self.transport.abort()  # it has not read its answer for all that time
+                self._cut_off()  # it has not read its answer for all that time
             super().timeout_keep_alive_handler()
 
         def pause_writing(self) -> None:
             super().pause_writing()
             self._stop_timer()
-            self._timer = self.loop.call_later(client_timeout, self.transport.abort)
+            self._timer = self.loop.call_later(client_timeout, self._cut_off)
 
         def resume_writing(self) -> None:
             self._stop_timer()
@@ -90,7 +99,14 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
             self._timer = self.loop.call_later(client_timeout, self._cut_off)
 
         def _cut_off(self) -> None:
+            self._leave()
             self.transport.abort()
+
+        def _leave(self) -> None:
+            """Nobody waits for the answer to the present request any more."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
 
         def _stop_timer(self) -> None:
             if self._timer is not None:
@@ -101,6 +117,12 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
             if self.transport.is_closing():
                 return
             self._stop_timer()
+            self._deaf = True
+            if self.cycle is not None and not self.cycle.response_complete:
+                if not self.cycle.more_body:  # a whole request before this: it is answered, and what follows is not
+                    self.cycle.keep_alive = False
+                    return
+                self._leave()
             lines = [f"HTTP/1.1 {refusal.status} {_STATUS[refusal.status]}".encode()]
             lines += [name + b": " + value for name, value in refusal.headers()]
             self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", refusal.body()]))
