@@ -1,6 +1,6 @@
 """Latency under an open-loop load, by size of catalogue: Poisson arrivals, latency from the moment a request was due.
 
-    python benchmarks/serving.py --items 10000 100000 1000000 --rate 1000 500 100 --seconds 60 --json
+python benchmarks/serving.py --items 10000 100000 1000000 --rate 1000 500 100 --seconds 60 --json
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import serving_tools as tools
 import torch
 
+import serving_tools as tools
 import valuerec as vr
 
 
@@ -69,9 +69,7 @@ async def main() -> None:
     given = parser.parse_args()
     for n_items, rate in zip(given.items, given.rate, strict=True):
         with tempfile.TemporaryDirectory() as folder:
-            result = await measure(
-                Path(folder), n_items, rate, given.seconds, given.exact, given.option, given.heads
-            )
+            result = await measure(Path(folder), n_items, rate, given.seconds, given.exact, given.option, given.heads)
         tools.tell(result, given.json)
 
 

@@ -1,6 +1,6 @@
 """What no client should send: mutated requests, slow ones, half-open connections. The service lives and does not grow.
 
-    python benchmarks/serving_fuzz.py --mutations 10000 --connections 1000 --json
+python benchmarks/serving_fuzz.py --mutations 10000 --connections 1000 --json
 """
 
 from __future__ import annotations
@@ -22,9 +22,21 @@ _SEEDS = [
     _HEAD % len(_BODY) + _BODY,
     b"GET /v1/items?query=item&limit=3 HTTP/1.1\r\nhost: here\r\n\r\n",
     b"GET /v2/health/ready HTTP/1.1\r\nhost: here\r\n\r\n" * 3,
-    b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n10\r\n" + _BODY[:16] + b"\r\n0\r\n\r\n",
+    b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n10\r\n"
+    + _BODY[:16]
+    + b"\r\n0\r\n\r\n",
 ]
-_PIECES = [b"\r\n", b"\x00", b"\xff\xfe", b"%00", b"../", b": ", b"9" * 40, b"A" * 5000, b"Transfer-Encoding: chunked\r\n"]
+_PIECES = [
+    b"\r\n",
+    b"\x00",
+    b"\xff\xfe",
+    b"%00",
+    b"../",
+    b": ",
+    b"9" * 40,
+    b"A" * 5000,
+    b"Transfer-Encoding: chunked\r\n",
+]
 
 
 def mutated(draw: random.Random) -> bytes:

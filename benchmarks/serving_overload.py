@@ -1,6 +1,6 @@
 """Three times more than it can: how much is still answered, how the rest is refused, how soon all is well again.
 
-    python benchmarks/serving_overload.py --peak 1000 --seconds 60 --json
+python benchmarks/serving_overload.py --peak 1000 --seconds 60 --json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Models put in place under load: no answer fails, none mixes versions, and a corrupt one never goes live.
 
-    python benchmarks/serving_reloads.py --reloads 1000 --rate 200 --json
+python benchmarks/serving_reloads.py --reloads 1000 --rate 200 --json
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import serving_tools as tools
-
 import valuerec as vr
 
 

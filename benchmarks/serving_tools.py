@@ -140,14 +140,17 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def get(self, path: str) -> Reply:
+        """GET."""
         return await self.send(f"GET {path} HTTP/1.1\r\nhost: here\r\n\r\n".encode())
 
     async def post(self, path: str, content: Any) -> Reply:
+        """POST of JSON."""
         body = json.dumps(content).encode()
         head = f"POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         return await self.send(head.encode() + body)
 
     async def send(self, request: bytes) -> Reply:
+        """Send a request as it is, and wait for its answer."""
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         assert self._reader is not None
@@ -161,12 +164,14 @@ class Connection:
         return Reply(int(first.split()[1]), headers, body)
 
     def close(self) -> None:
+        """Close it; a next request opens it again."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
 
     @property
     def open(self) -> bool:
+        """Whether another request may be sent without opening."""
         return self._writer is not None
 
 
@@ -187,7 +192,7 @@ class Load:
         self._port, self._draw, self._k = port, random.Random(seed), k
         self._sessions = sessions_of(n_items, seed)
         self._idle: list[Connection] = []
-        self.stopped = False
+        self.stopped = self.stops_at_close = False
         self.sent: list[Sent] = []
         self.failures: list[str] = []
 
@@ -218,8 +223,8 @@ class Load:
             if status == 200:
                 answer = json.loads(reply.body)
                 version, items = answer["model"]["version"], tuple(item["id"] for item in answer["items"])
-            if reply.headers.get("connection") == "close" and status == 200:
-                self.stopped = self.stopped or self.stops_at_close
+            if reply.headers.get("connection") == "close":
+                self.stopped |= self.stops_at_close
         except (OSError, asyncio.IncompleteReadError) as error:
             connection.close()
             self.failures.append(repr(error))
@@ -227,9 +232,8 @@ class Load:
         if connection.open:
             self._idle.append(connection)
 
-    stops_at_close = False
-
     def close(self) -> None:
+        """Close its connections."""
         for connection in self._idle:
             connection.close()
 

@@ -25,7 +25,7 @@ from valuerec.training import TrainConfig
 from worlds import random_sessions
 
 SMALL = ["--width", "8", "--batch-size", "64"]
-COMMANDS = ("prepare", "plan", "train", "evaluate", "recommend", "info", "methods", "reproduce", "demo")
+COMMANDS = ("prepare", "plan", "train", "evaluate", "recommend", "info", "methods", "reproduce", "serve", "demo")
 
 
 class World:

@@ -47,7 +47,9 @@ def test_a_pod_may_take_as_long_to_end_as_the_service_does() -> None:
     most = float(options["drain-delay"]) + float(options["drain-timeout"])
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > most
     probe = container("kubernetes.yaml")["readinessProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] < float(options["drain-delay"])  # seen before the door closes
+    assert probe["periodSeconds"] * probe["failureThreshold"] < float(
+        options["drain-delay"]
+    )  # seen before the door closes
 
 
 def test_kubernetes_finds_the_pods_and_the_autoscaler_the_deployment() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,8 @@ from serving_tools import Process, made_up_run
 
 BODY = b'{"session": []}'
 GOOD = (
-    b"POST /v1/recommend HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+    b"POST /v1/recommend HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    % len(BODY)
 ) + BODY
 
 
