@@ -146,8 +146,8 @@ class Connection:
     async def post(self, path: str, content: Any) -> Reply:
         """POST of JSON."""
         body = json.dumps(content).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        return await self.send(head.encode() + body)
+        head = f"POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        return await self.send(head.encode() + b"\r\n\r\n" + body)
 
     async def send(self, request: bytes) -> Reply:
         """Send a request as it is, and wait for its answer."""
