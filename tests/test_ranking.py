@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,14 @@ def made_up(
             weight_NKD.copy_(torch.randn(N, 1, 8) * 0.1 + spread * torch.randn(N, heads, 8))
             weight_NKD[20:24] = weight_NKD[19]
             network.q_head.bias_NK += 0.3  # type: ignore[operator]
-    config = {"method": {"name": method, **options}, "backbone": {"name": "sasrec"}}
+    config = config_of({"name": method, "heads": heads, **options} if heads else {"name": method}, 6)
     return Model(network, [f"i{item:02d}" for item in range(N)], config)
+
+
+def config_of(method: dict[str, Any], window: int) -> dict[str, Any]:
+    """What a run says of itself, as far as a model is built from it."""
+    dataset = {"items": N, "fingerprint": "made up"}
+    return {"dataset": dataset, "method": method, "backbone": {"name": "sasrec"}, "training": {"window": window}}
 
 
 class Oracle:
@@ -190,7 +197,7 @@ def test_python_recommends_by_the_same_engine(small: Dataset, tmp_path: Path) ->
 )
 def test_every_backbone_is_encoded_in_float64_on_its_own_tables(backbone: object) -> None:
     network = Network(backbone, N, 5, 0)  # type: ignore[arg-type]
-    config = {"method": {"name": "supervised"}, "backbone": {"name": "any"}}
+    config = config_of({"name": "supervised"}, 5)
     model = Model(network, [f"i{item:02d}" for item in range(N)], config)
     engine = Engine(model)
     together = engine.state([[1, 2, 3], [4], []])
