@@ -26,7 +26,10 @@ from valuerec.training import TrainConfig
 from worlds import random_sessions
 
 SMALL = ["--width", "8", "--batch-size", "64"]
-COMMANDS = ("prepare", "plan", "train", "evaluate", "export", "recommend", "info", "methods", "reproduce", "demo")
+COMMANDS = (
+    *("prepare", "plan", "train", "evaluate", "export", "recommend", "serve"),
+    *("info", "methods", "reproduce", "demo"),
+)
 
 
 class World:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from valuerec.model import Model, load
     from valuerec.showcase import demo
-    from valuerec.stages import evaluate, export, info, plan, prepare, recommend, train
+    from valuerec.stages import evaluate, export, info, plan, prepare, recommend, serve, train
 
 __version__ = "0.1.0"
 
@@ -69,6 +69,7 @@ _HOMES = {
     "prepare": "stages",
     "recommend": "stages",
     "reproduce": "experiments.reproducing",
+    "serve": "stages",
     "train": "stages",
 }
 
@@ -104,6 +105,7 @@ __all__ = [
     "prepare",
     "recommend",
     "reproduce",
+    "serve",
     "train",
 ]
 

@@ -638,6 +638,116 @@ def reproduce(
     _say(f"Written to {out}{f'; read {report}' if report.is_file() else ''}.")
 
 
+@app.command(
+    help_epilogue="Example: valuerec serve runs/vpq --port 8000 --sessions data/shop\n"
+    "Example: valuerec serve bundles/live --keys keys.txt --new-key shop-front"
+)
+def serve(
+    model: Path,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    processes: int | None = None,
+    name: str | None = None,
+    keys: Path | None = None,
+    new_key: str | None = None,
+    rate: float | None = None,
+    catalogue: Path | None = None,
+    sessions: Path | None = None,
+    max_disagreement: float = 1.0,
+    batch_window: float = 0.001,
+    queue: int = 256,
+    deadline: float = 1.0,
+    max_body: int = 1 << 20,
+    max_connections: int = 1000,
+    client_timeout: float = 10.0,
+    reload_every: float = 2.0,
+    drain_delay: float = 5.0,
+    drain_timeout: float = 30.0,
+    log_requests: bool = True,
+) -> None:
+    """Answer next-item requests over HTTP until asked to end; docs/serving.md has requests and operations.
+
+    Parameters
+    ----------
+    model
+        A folder that `valuerec train` or `valuerec export` made, or a symbolic link to one. What is put in its place
+        is loaded, checked and then answers.
+    host
+        To listen at; 0.0.0.0 for all of the machine's addresses.
+    port
+        To listen at; 0 for any that is free, which the log names.
+    processes
+        Each has one thread and its own copy of the model; by default one a core.
+    name
+        The model's name in answers; by default its folder's.
+    keys
+        A file of hashed API keys; without it anybody may ask.
+    new_key
+        Make a key of that name, add its hash to --keys, print it once, and serve nothing.
+    rate
+        Sessions a second that a key may ask for.
+    catalogue
+        A CSV file with columns id and name, for the search.
+    sessions
+        A dataset or a file of sessions, for the page's replay and for warming.
+    max_disagreement
+        Rank by relevance where, for every item that value would recommend, SD > this · |value|.
+    batch_window
+        Seconds that a request waits for others to be ranked with.
+    queue
+        Sessions that may wait; more are refused with 429.
+    deadline
+        Seconds to an answer; what takes longer is refused with 503.
+    max_body
+        Bytes of a request's body; more is refused with 413.
+    max_connections
+        Open connections of a process; more are refused with 503.
+    client_timeout
+        Seconds that a client may take for its header, its body, and for reading a stalled answer.
+    reload_every
+        Seconds between looks at the model's path; 0: never.
+    drain_delay
+        Seconds between failing readiness and closing the door, when asked to end.
+    drain_timeout
+        Seconds that requests then have to end.
+    log_requests
+        A line in the log a request; --no-log-requests: only what happens beside requests.
+    """
+    from valuerec import stages
+
+    if new_key is not None:
+        from valuerec.serving.keys import new_key as make_key
+
+        if keys is None:
+            raise UsageError("There is no file for the new key; name one with --keys FILE.")
+        _say(make_key(keys, new_key))
+        return
+    stages.serve(
+        model,
+        host=host,
+        port=port,
+        processes=processes,
+        name=name,
+        keys=keys,
+        rate=rate,
+        catalogue=catalogue,
+        sessions=sessions,
+        max_disagreement=max_disagreement,
+        batch_window=batch_window,
+        queue=queue,
+        deadline=deadline,
+        max_body=max_body,
+        max_connections=max_connections,
+        client_timeout=client_timeout,
+        reload_every=reload_every,
+        drain_delay=drain_delay,
+        drain_timeout=drain_timeout,
+        log_requests=log_requests,
+    )
+
+
 @app.command(help_epilogue="Example: valuerec info runs/vpq --json")
 def info(path: Path, /, *, json: Json = False) -> None:
     """Say what a folder of valuerec's holds, and check its files.

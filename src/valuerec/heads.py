@@ -119,8 +119,9 @@ class FullHeads(QEnsemble):
         return torch.einsum("bkd,bd->bk", weight_BKD, state_BD) + bias_BK
 
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
-        """Q_k(s, a) of M items a row, B×M×K."""
-        return torch.einsum("bmkd,bd->bmk", self.weight_NKD[item_BM], state_BD) + self.bias_NK[item_BM]
+        """Q_k(s, a) of M items a row, B×M×K, as precise as the state is; equal weights give equal values."""
+        weight_BMKD = self.weight_NKD[item_BM].to(state_BD.dtype)
+        return (weight_BMKD * state_BD[:, None, None]).sum(dim=3) + self.bias_NK[item_BM]
 
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""
@@ -163,7 +164,7 @@ class FactoredHeads(QEnsemble):
         return [self.item_ND, self.bias_N1]
 
     def _mapped(self, state_BD: Tensor) -> Tensor:
-        return torch.einsum("kde,bd->bke", self.map_KDD, state_BD)
+        return torch.einsum("kde,bd->bke", self.map_KDD.to(state_BD.dtype), state_BD)
 
     def of(self, state_BD: Tensor, item_B: Tensor) -> Tensor:
         """Q_k(s, a) of one item a row, B×K; the gradient of the items is row-sparse."""
@@ -173,8 +174,9 @@ class FactoredHeads(QEnsemble):
         )
 
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
-        """Q_k(s, a) of M items a row, B×M×K."""
-        return torch.einsum("bke,bme->bmk", self._mapped(state_BD), self.item_ND[item_BM]) + self.bias_N1[item_BM]
+        """Q_k(s, a) of M items a row, B×M×K, as precise as the state is; equal weights give equal values."""
+        item_BM1D = self.item_ND[item_BM].to(state_BD.dtype).unsqueeze(2)
+        return (item_BM1D * self._mapped(state_BD)[:, None]).sum(dim=3) + self.bias_N1[item_BM]
 
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""

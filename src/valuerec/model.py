@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from valuerec import ops
 from valuerec.backbones import Backbone
@@ -21,6 +20,7 @@ from valuerec.bundle.vocabulary import read_vocabulary
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import check_whole, kind_of
 from valuerec.network import Network
+from valuerec.ranking import Engine, Wanted
 from valuerec.recipe import backbone_of, recipe_of
 from valuerec.tensors import check_tensors, read_into
 from valuerec.training.run import Run
@@ -62,7 +62,7 @@ class Model:
     def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
         self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
         self.recommends_by = recipe_of(config).method.recommends_by
-        self._index = {item: index for index, item in enumerate(self.item_ids)}
+        self.index = {item: index for index, item in enumerate(self.item_ids)}
 
     def recommend(
         self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False
@@ -91,51 +91,30 @@ class Model:
         while block := list(islice(waiting, size)):
             yield from self._answer(block, k, exclude_seen)
 
-    @torch.inference_mode()
     def _answer(self, sessions: list[Sequence[str]], k: int, exclude_seen: bool) -> list[Answer]:
-        known = [self._known(session) for session in sessions]
-        score_BN = self._scores(known)
-        if exclude_seen:
-            for row, items in enumerate(known):
-                score_BN[row, items] = -torch.inf
-        item_Bk = ops.top(score_BN, min(k, self.network.n_items))
-        score_Bk = score_BN.gather(1, item_Bk).tolist()
-        value_Bk, spread_Bk = self._values(known, item_Bk)
+        for session in sessions:
+            if isinstance(session, str) or not all(isinstance(item, str) for item in session):
+                raise UsageError(f'The session {session!r} is not a sequence of item ids as text; write ["id", "id"].')
+        rankings = self._engine.rank([Wanted(session=each, k=k, exclude_seen=exclude_seen) for each in sessions])
         answers = []
-        for row, items in enumerate(item_Bk.tolist()):
-            answer = [
-                Recommendation(self.item_ids[item], score, value, spread)
-                for item, score, value, spread in zip(items, score_Bk[row], value_Bk[row], spread_Bk[row], strict=True)
-                if score > -math.inf
-            ]
-            answers.append(Answer(answer, len(sessions[row]) - len(known[row])))
+        for session, ranking in zip(sessions, rankings, strict=True):
+            items = [Recommendation(item.id, item.score, item.value, item.uncertainty) for item in ranking.items]
+            answers.append(Answer(items, sum(item not in self.index for item in session)))
         return answers
 
-    def _known(self, session: Sequence[str]) -> list[int]:
-        if isinstance(session, str) or not all(isinstance(item, str) for item in session):
-            raise UsageError(f'The session {session!r} is not a sequence of item ids as text; write ["id", "id"].')
-        return [self._index[item] for item in session if item in self._index]
+    @functools.cached_property
+    def _engine(self) -> Engine:
+        return Engine(self)
 
-    def _state(self, known: list[list[int]]) -> Tensor:
+    def histories(self, known: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """What a backbone is given of sessions, these as the indices of their items: items[B, L] and lengths[B]."""
         window, device = self.network.window, self.network.item_head.weight_ND.device
         items_BL = np.full((len(known), window), self.network.n_items, dtype=np.int32)
         for row, items in enumerate(known):
             recent = items[-window:]
             items_BL[row, : len(recent)] = recent
         length_B = np.array([max(1, min(len(items), window)) for items in known], dtype=np.int32)
-        return self.network.state(torch.from_numpy(items_BL).to(device), torch.from_numpy(length_B).to(device))
-
-    def _scores(self, known: list[list[int]]) -> Tensor:
-        weight_ND, bias_N = self.network.ranker(self.recommends_by)
-        score_BN = functional.linear(self._state(known), weight_ND, bias_N)
-        return score_BN.softmax(dim=1) if self.recommends_by == "items" else score_BN
-
-    def _values(self, known: list[list[int]], item_Bk: Tensor) -> tuple[list[list[Any]], list[list[Any]]]:
-        if self.network.q_head is None:
-            nothing: list[list[Any]] = [[None] * item_Bk.shape[1]] * len(known)
-            return nothing, nothing
-        q_BkK = self.network.q_head.of_each(self._state(known), item_Bk)
-        return q_BkK.mean(dim=2).tolist(), q_BkK.std(dim=2, correction=0).tolist()
+        return torch.from_numpy(items_BL).to(device), torch.from_numpy(length_B).to(device)
 
 
 def load(path: str | Path, backbone: Backbone | None = None) -> Model:

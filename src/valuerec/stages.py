@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from valuerec.folders import MANIFEST, damaged_files, explained_io, kind_of, rea
 from valuerec.network import Recommend
 from valuerec.training import plan, train
 
-__all__ = ["Recommended", "evaluate", "export", "info", "plan", "prepare", "recommend", "train"]
+__all__ = ["Recommended", "evaluate", "export", "info", "plan", "prepare", "recommend", "serve", "train"]
 
 
 def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **options: Any) -> Dataset:
@@ -142,6 +143,29 @@ def recommend(
 
     write_answers(target, answered())
     return Recommended(len(wanted), *tally)
+
+
+def serve(
+    model: str | Path, *, host: str = "127.0.0.1", port: int = 8000, processes: int | None = None, **options: Any
+) -> None:
+    """Answer next-item requests over HTTP until asked to end (SIGTERM, Ctrl-C); see docs/serving.md.
+
+    Args:
+        model: a RUN or a bundle, or a symbolic link to one, which is looked at for another one now and then.
+        host: to listen at.
+        port: to listen at.
+        processes: one thread each, each with its own copy of the model; None for one a core.
+        options: of `valuerec.serving.settings.Settings`.
+
+    Raises:
+        UsageError: where an option is wrong, or valuerec[serve] is not installed.
+        ValuerecError: where the model can't be loaded or the address can't be had.
+    """
+    if missing := [name for name in ("fastapi", "uvicorn", "httptools", "prometheus_client") if not find_spec(name)]:
+        raise UsageError(f"Serving needs {', '.join(missing)}: pip install 'valuerec[serve]'.")
+    from valuerec.serving import starting
+
+    starting.serve(Path(model), host, port, processes, options)
 
 
 def info(path: str | Path) -> dict[str, Any]:

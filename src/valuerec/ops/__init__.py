@@ -9,6 +9,7 @@ from valuerec.ops.cross_entropy import (
     plain_weighted_cross_entropy,
 )
 from valuerec.ops.engine import CROSS_ENTROPY, ENGINES, Engine, choose_engine
+from valuerec.ops.exact import LinearHead, Ranked
 from valuerec.ops.maximum import (
     Best,
     Penalty,
@@ -31,8 +32,10 @@ __all__ = [
     "ENGINES",
     "Best",
     "Engine",
+    "LinearHead",
     "MixtureSketch",
     "Penalty",
+    "Ranked",
     "Score",
     "Sketch",
     "Tiles",

@@ -1,0 +1,53 @@
+"""What Prometheus is told; over all processes, where there are several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client's own variable: a folder in which processes add up
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SESSIONS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The service's numbers.
+
+    Args:
+        waiting: asked, when numbers are fetched, how many sessions wait.
+    """
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self._waiting = waiting
+        self._registry = own = CollectorRegistry()
+        self.requests = Counter("valuerec_requests", "Requests answered.", ["route", "status"], registry=own)
+        self.seconds = Histogram(
+            "valuerec_request_seconds",
+            "From a request's header to its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=own,
+        )
+        self.batch = Histogram("valuerec_batch_sessions", "Sessions ranked at once.", buckets=_SESSIONS, registry=own)
+        self.fallbacks = Counter("valuerec_fallbacks", "Answers by relevance in place of value.", registry=own)
+        self.changes = Counter(
+            "valuerec_model_changes", "What became of models put in place.", ["outcome"], registry=own
+        )
+        self._depth = Gauge(
+            "valuerec_waiting_sessions", "Sessions that wait to be ranked.", registry=own, multiprocess_mode="livesum"
+        )
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' format."""
+        self._depth.set(self._waiting())
+        if os.environ.get(SHARED):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            return generate_latest(registry)
+        return generate_latest(self._registry)

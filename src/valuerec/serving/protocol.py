@@ -1,0 +1,149 @@
+"""Limits below HTTP: how large a header may be, how long a client may take, how many connections there may be.
+
+uvicorn bounds none of these with its fast parser. A client that is too slow is cut off, one that sends too
+much is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from valuerec.serving.problems import RefusalError
+
+LARGEST_HEADER: Final = 32 << 10  # bytes of a request's line and headers
+_STATUS: Final = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+
+
+def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtocol]:
+    """The protocol with these bounds.
+
+    Args:
+        max_connections: of the process.
+        client_timeout: seconds for a header, and for reading a stalled answer.
+    """
+
+    class Limited(HttpToolsProtocol):
+        """See the module."""
+
+        _timer: asyncio.TimerHandle | None = None
+        _in_header = True
+        _deaf = False  # nothing that comes is read any more
+        _header_bytes = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > max_connections:
+                self._say(RefusalError(503, "connections", "Too many connections are open; try again in a second.", 1))
+                return
+            self._await_header()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def eof_received(self) -> bool | None:  # type: ignore[override]
+            """A client that has said all may still wait for its answer."""
+            if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+                self._deaf, self.cycle.keep_alive = True, False
+                return True
+            self._leave()
+            return None
+
+        def data_received(self, data: bytes) -> None:
+            if self._deaf or self.transport.is_closing() or self.parser is None:
+                return
+            if self._in_header:
+                self._header_bytes += min(len(data), _until_end(data))
+                if self._header_bytes > LARGEST_HEADER:
+                    self._say(
+                        RefusalError(431, "header_too_large", f"The header has more than {LARGEST_HEADER} bytes.")
+                    )
+                    return
+                if self._timer is None:
+                    self._await_header()
+            try:
+                super().data_received(data)
+            except Exception:  # a path that is no text, a port that is no number: the parser lets them through
+                self.send_400_response("")
+
+        def on_headers_complete(self) -> None:
+            self._in_header = False
+            self._stop_timer()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._in_header, self._header_bytes = True, 0
+            super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._say(RefusalError(400, "bad_request", "This is no HTTP request that can be read."))
+
+        def timeout_keep_alive_handler(self) -> None:
+            if self.transport.get_write_buffer_size():
+                self._cut_off()  # it has not read its answer for all that time
+            super().timeout_keep_alive_handler()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._stop_timer()
+            self._timer = self.loop.call_later(client_timeout, self._cut_off)
+
+        def resume_writing(self) -> None:
+            self._stop_timer()
+            super().resume_writing()
+
+        def _await_header(self) -> None:
+            self._timer = self.loop.call_later(client_timeout, self._cut_off)
+
+        def _cut_off(self) -> None:
+            self._leave()
+            self.transport.abort()
+
+        def _leave(self) -> None:
+            """Nobody waits for the answer to the present request any more."""
+            if self.cycle is not None and not self.cycle.response_complete:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _say(self, refusal: RefusalError) -> None:
+            if self.transport.is_closing():
+                return
+            self._stop_timer()
+            self._deaf = True
+            if self.cycle is not None and not self.cycle.response_complete:
+                if not self.cycle.more_body:  # a whole request before this: it is answered, and what follows is not
+                    self.cycle.keep_alive = False
+                    return
+                self._leave()
+            lines = [f"HTTP/1.1 {refusal.status} {_STATUS[refusal.status]}".encode()]
+            lines += [name + b": " + value for name, value in refusal.headers()]
+            self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", refusal.body()]))
+            self.transport.close()
+            # what a client goes on sending is not read, and one that does not read this is not waited for
+            self._timer = self.loop.call_later(client_timeout, self.transport.abort)
+
+    return Limited
+
+
+def _until_end(data: bytes) -> int:
+    """Bytes up to the end of a header."""
+    end = data.find(b"\r\n\r\n")
+    return len(data) if end < 0 else end
+
+
+def silent_log_config() -> dict[str, Any]:
+    """Uvicorn says nothing of its own: the log is ours."""
+    quiet = {"handlers": [], "level": "CRITICAL", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "loggers": dict.fromkeys(("uvicorn", "uvicorn.error", "uvicorn.access"), quiet),
+    }

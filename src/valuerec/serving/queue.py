@@ -1,0 +1,157 @@
+"""Requests wait here for a moment, so that one pass over the catalogue answers several; one thread works."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from valuerec.ranking import NoValuesError, Ranking, Wanted
+from valuerec.serving.problems import RefusalError, queue_full, too_late
+from valuerec.serving.versions import Version
+
+
+class Ranked(NamedTuple):
+    """Rankings, all by one version."""
+
+    rankings: list[Ranking]
+    version: Version
+
+
+class _Job(NamedTuple):
+    wanted: Sequence[Wanted]
+    deadline: float  # of time.monotonic
+    future: asyncio.Future[Ranked]
+    loop: asyncio.AbstractEventLoop
+
+
+class Queue:
+    """A bounded queue before one worker.
+
+    Args:
+        current: the version that is to answer; asked once a batch.
+        size: sessions that wait at most; the job that reaches it still enters.
+        window: seconds that the first job of a batch waits for others.
+        rows: sessions ranked at once, where no single job has more.
+        seen: told the sessions of each batch.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], Version],
+        size: int,
+        window: float,
+        rows: int,
+        seen: Callable[[int, Sequence[Wanted]], None],
+    ) -> None:
+        self._current, self._size, self._window, self._rows, self._seen = current, size, window, rows, seen
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock, self._waiting = threading.Lock(), 0
+        self._thread = threading.Thread(target=self._work, name="ranking", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End when all that waits is answered."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait."""
+        return self._waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether the next job would be refused."""
+        return self._waiting >= self._size
+
+    async def rank(self, wanted: Sequence[Wanted], deadline: float) -> Ranked:
+        """Rank for each, all by one version.
+
+        Args:
+            wanted: at least one.
+            deadline: of `time.monotonic`.
+
+        Raises:
+            RefusalError: where too many wait, the deadline passes, or the model can't do what is wanted.
+        """
+        if self.full:
+            raise queue_full()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Ranked] = loop.create_future()
+        self._count(len(wanted))
+        self._jobs.put(_Job(wanted, deadline, future, loop))
+        try:
+            return await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise too_late() from None
+
+    def _count(self, sessions: int) -> None:
+        with self._lock:
+            self._waiting += sessions
+
+    def _work(self) -> None:
+        while (batch := self._gather()) is not None:
+            self._count(-sum(len(job.wanted) for job in batch))
+            now = time.monotonic()
+            live = [job for job in batch if job.deadline > now and not job.future.cancelled()]
+            if live:
+                self._answer(live)
+
+    def _gather(self) -> list[_Job] | None:
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch, rows, end = [first], len(first.wanted), time.monotonic() + self._window
+        while rows < self._rows:
+            try:
+                job = self._jobs.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            batch.append(job)
+            rows += len(job.wanted)
+        return batch
+
+    def _answer(self, jobs: list[_Job]) -> None:
+        version = self._current()
+        possible: list[tuple[_Job, Exception | None]] = []
+        wanted: list[Wanted] = []
+        for job in jobs:
+            try:
+                for each in job.wanted:
+                    version.engine.check(each)
+                wanted += job.wanted
+                possible.append((job, None))
+            except NoValuesError as error:
+                possible.append((job, RefusalError(422, "no_values", str(error))))
+        try:
+            rankings = version.engine.rank(wanted)
+        except Exception as error:  # a fault of ours must end neither the thread nor the requests without an answer
+            possible = [(job, why or error) for job, why in possible]
+            rankings = []
+        self._seen(len(wanted), wanted)
+        place, done = 0, []
+        for job, why in possible:
+            end = place + (0 if why else len(job.wanted))
+            done.append((job.future, why or Ranked(rankings[place:end], version)))
+            place = end
+        jobs[0].loop.call_soon_threadsafe(_tell, done)
+
+
+def _tell(done: list[tuple[asyncio.Future[Ranked], Exception | Ranked]]) -> None:
+    for future, answer in done:
+        if future.done():
+            continue  # its deadline has passed, or its client has gone
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -1,0 +1,163 @@
+"""Which model answers: loaded, checked and warmed before it does, and replaced in one step.
+
+The path is looked at now and then. What makes a version is the manifest's text, in which the hash of every file stands,
+so a folder that is put in place by renaming, or a symbolic link that points elsewhere, is noticed; a folder that does
+not load, or does not answer, never goes live and is reported. The version before stays in memory for a rollback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from valuerec.errors import ValuerecError
+from valuerec.folders import MANIFEST, explained_io, read_json
+from valuerec.model import load
+from valuerec.ranking import Engine, Wanted
+
+_CARD: Final = "MODEL_CARD.md"
+_LONGEST_CARD: Final = 1 << 20  # characters
+_RECORDED: Final = 64  # requests that a new version is warmed with
+_LONGEST_RECORDED: Final = 256  # events of such a request
+
+
+class Version(NamedTuple):
+    """A model that can answer, and what is told of it."""
+
+    id: str
+    engine: Engine
+    metrics: dict[str, Any]
+    card: str
+
+
+class _Found(NamedTuple):
+    """What is at the path: a folder, its version, and a stamp that a copy of the same version does not have."""
+
+    folder: Path
+    id: str
+    stamp: tuple[int, int, int]
+
+
+class Versions:
+    """The version that answers and the one before.
+
+    Args:
+        path: a RUN or a bundle, or a symbolic link to one.
+        max_disagreement: see `Engine`.
+        report: told what happened: "loaded", "refused" or "rolled back", and the details.
+        warmed_with: sessions for the first warming.
+
+    Raises:
+        ValuerecError: where the path holds no model that answers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        max_disagreement: float,
+        report: Callable[[str, dict[str, Any]], None],
+        warmed_with: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self._path, self._max_disagreement, self._report = path, max_disagreement, report
+        self._recorded: deque[Wanted] = deque(maxlen=_RECORDED)
+        self._recorded.extend(Wanted(session=session[-_LONGEST_RECORDED:]) for session in warmed_with[:_RECORDED])
+        self._lock = threading.Lock()  # one change at a time; answering does not wait for it
+        self._seen = self._found()
+        self._current = self._load(self._seen)
+        self._previous: Version | None = None
+
+    @property
+    def current(self) -> Version:
+        """The version that answers. A batch asks once, so that one version answers all of it."""
+        return self._current
+
+    @property
+    def previous(self) -> Version | None:
+        """What a rollback would bring back."""
+        return self._previous
+
+    def record(self, wanted: Sequence[Wanted]) -> None:
+        """Remember requests, to warm the next version with."""
+        self._recorded.extend(each for each in wanted[:4] if len(each.session) <= _LONGEST_RECORDED)
+
+    def look(self) -> bool:
+        """Load what is at the path, where that is not what was last seen there.
+
+        Returns:
+            Whether another version answers now. What does not load is reported once, and tried again when it changes.
+        """
+        with self._lock:
+            try:
+                found = self._found()
+            except ValuerecError:
+                return False  # being put in place, or taken away: nothing to load, and the old one still answers
+            if found == self._seen:
+                return False
+            try:
+                if found.id == self._current.id:
+                    self._seen = found  # the same again, elsewhere
+                    return False
+                version = self._load(found)
+                if self._found() != found:
+                    return False  # changed meanwhile: the next look sees what it has become
+            except Exception as error:  # whatever is in a folder, the version that answers goes on
+                self._seen = found
+                why = str(error) if isinstance(error, ValuerecError) else f"{type(error).__name__}: {error}"
+                self._report("refused", {"version": found.id, "why": why})
+                return False
+            self._seen = found
+            self._previous, self._current = self._current, version
+            self._report("loaded", {"version": version.id, "previous": self._previous.id})
+            return True
+
+    def rollback(self) -> str | None:
+        """Let the version before answer again, until the path holds another one; None where there is none.
+
+        A second rollback goes back to where the first came from.
+        """
+        with self._lock:
+            if self._previous is None:
+                return None
+            self._previous, self._current = self._current, self._previous
+            self._report("rolled back", {"version": self._current.id, "previous": self._previous.id})
+            return self._current.id
+
+    def _found(self) -> _Found:
+        folder = self._path.resolve()
+        with explained_io(f"Reading {folder}"):
+            state, text = (folder / MANIFEST).stat(), (folder / MANIFEST).read_bytes()
+        return _Found(folder, hashlib.sha256(text).hexdigest()[:12], (state.st_dev, state.st_ino, state.st_mtime_ns))
+
+    def _load(self, found: _Found) -> Version:
+        folder = found.folder  # a link that changes meanwhile must not mix two folders
+        engine = Engine(load(folder), self._max_disagreement)
+        _warm(engine, [*self._recorded])
+        metrics_file, card_file = folder / "metrics.json", folder / _CARD
+        metrics = read_json(metrics_file) if metrics_file.is_file() else {}
+        card = ""
+        if card_file.is_file():
+            with explained_io(f"Reading {card_file}"):
+                card = card_file.read_text(encoding="utf-8", errors="replace")[:_LONGEST_CARD]
+        return Version(found.id, engine, metrics, card)
+
+
+def _warm(engine: Engine, recorded: Sequence[Wanted]) -> None:
+    """Answer what was asked before, and a new visitor, and see that the answers are numbers.
+
+    Raises:
+        ValuerecError: where they are not.
+    """
+    possible = [each for each in recorded if engine.has_values or each.rank_by in (None, "relevance")]
+    orders = [Wanted(session=())] + ([Wanted(session=(), rank_by="value")] if engine.has_values else [])
+    for ranking in engine.rank([*orders, *possible]):
+        for item in ranking.items:
+            numbers = (item.score, item.relevance, item.value or 0.0, item.uncertainty or 0.0)
+            if not all(math.isfinite(number) for number in numbers):
+                raise ValuerecError(
+                    f"The model answers {item.id!r} with {numbers}, which are no numbers; train it again."
+                )
