@@ -12,9 +12,11 @@ import argparse
 import json
 import math
 import random
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,28 @@ PAGE = Path(__file__).resolve().parents[3] / "src" / "valuerec" / "serving" / "p
 POLICY = "default-src 'self'"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 KINDS = ("kettle", "tent", "lamp", "bicycle bell", "teapot", "easel", "rope", "tripod", "grinder", "fishing reel")
-WORDS = ("copper", "folding", "quiet", "enamel", "large", "pocket", "woollen", "bright", "second-hand", "walnut")
+WORDS = (
+    "copper",
+    "folding",
+    "quiet",
+    "enamel",
+    "large",
+    "pocket",
+    "woollen",
+    "bright",
+    "second-hand",
+    "walnut",
+    "narrow",
+    "oiled",
+    "striped",
+    "silent",
+    "heavy",
+    "spare",
+    "painted",
+    "round",
+    "early",
+    "plain",
+)
 HOSTILE = {
     "<img src=x onerror=alert(1)>": "<script>alert('name')</script><b>bold</b>",
     "\u202egnirts desrever": "قهوة \u202eevil",
@@ -50,24 +73,30 @@ class World:
     fallback: str | None = None
     sessions: bool = True
     asked: list[tuple[str, Any]] = field(default_factory=list)
+    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
-        names = {f"i{n}": f"{WORDS[n % 10]} {KINDS[n // 10 % 10]}".capitalize() for n in range(200)}
+        names = {f"i{n}": f"{WORDS[n % 20]} {KINDS[n // 20]}".capitalize() for n in range(200)}
         return names | HOSTILE if self.hostile else names
 
     def scored(self, session: list[str]) -> list[dict[str, Any]]:
         """Every item with relevance, value and uncertainty for a session."""
         known = [item for item in session if item in self.names]
         last = known[-1] if known else ""
+        if last not in self.kept:
+            self.kept[last] = self.score(last)
+        return [dict(row) for row in self.kept[last]]
+
+    def score(self, last: str) -> list[dict[str, Any]]:
         rows = []
         for place, (item, name) in enumerate(self.names.items()):
             chance = random.Random(f"{last}/{item}")
-            near = 2.5 if last and last in self.names and name.split()[-1] == self.names[last].split()[-1] else 0.0
-            strange = 6.0 if item in HOSTILE and not known else 0.0
+            near = 2.5 if last and last in self.names and name.split()[-1:] == self.names[last].split()[-1:] else 0.0
+            strange = 6.0 if item in HOSTILE and not last else 0.0
             logit = chance.gauss(0, 1.2) + near + strange - 0.003 * place
             value = 0.2 + 0.9 * chance.random() ** 2 + 0.1 * min(1.0, near)
-            spread = 0.004 + 0.25 * chance.random() ** 3
+            spread = 0.004 + 0.25 * chance.random() ** 2
             rows.append({"id": item, "name": name, "logit": logit, "value": value, "uncertainty": spread})
         total = sum(math.exp(row["logit"]) for row in rows)
         for row in rows:
@@ -108,7 +137,9 @@ class World:
         }
 
     def model(self) -> dict[str, Any]:
-        kinds = {kind: {f"hr@{k}": 0.02 * k + at for k in (5, 10, 20)} for kind, at in (("purchase", 0.1), ("click", 0))}
+        kinds = {
+            kind: {f"hr@{k}": 0.02 * k + at for k in (5, 10, 20)} for kind, at in (("purchase", 0.1), ("click", 0))
+        }
         return {
             "version": self.version,
             "name": "made-up shop",
@@ -123,16 +154,17 @@ class World:
             "card": CARD,
         }
 
+    @cached_property
     def recorded(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         if not self.sessions:
-            return []
-        found = []
+            return found
         for number in range(5):
             chance = random.Random(number)
             events: list[dict[str, str]] = []
             session: list[str] = []
             for _ in range(4 + 3 * number):
-                likely = self.ranked({"session": session, "k": 200})["items"]
+                likely = self.ranked({"session": session[-1:], "k": 200})["items"]
                 item = chance.choice(likely[:30])["id"] if chance.random() < 0.8 else chance.choice(likely[120:])["id"]
                 session.append(item)
                 events.append({"item": item, "event": "click", "name": self.names[item]})
@@ -244,10 +276,12 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/v1/model":
             return self.send_json(200, world.model())
         if path == "/v1/sessions":
-            return self.send_json(200, {"sessions": world.recorded()})
+            return self.send_json(200, {"sessions": world.recorded})
         if path == "/v1/items":
             query = asked.get("query", "").lower()
-            found = [{"id": item, "name": name} for item, name in world.names.items() if query in f"{item}\n{name}".lower()]
+            found = [
+                {"id": item, "name": name} for item, name in world.names.items() if query in f"{item}\n{name}".lower()
+            ]
             return self.send_json(200, {"items": found[: int(asked.get("limit", 20))]})
         return self.refuse(404, "There is no such path.")
 
@@ -256,6 +290,11 @@ class Fake(ThreadingHTTPServer):
     """The made-up service on a port of this machine; `down` and `up` end and begin it on the same port."""
 
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is no error; anything else is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def __init__(self, world: World, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)

@@ -7,7 +7,7 @@ import { LABEL, List, axis } from "./rows.js";
 import { valueScale } from "./scale.js";
 import { Question, Trouble, request, useKey } from "./service.js";
 import { LISTS, hashOf, parse } from "./state.js";
-import { count, make, short, visibleId, visibleName } from "./text.js";
+import { count, make, nameFor, short, visibleId, visibleName } from "./text.js";
 
 const DEPTH = 100; // ranks that are known beyond the items shown
 const PENALTY = 20; // the paper's best λ, where a model names none
@@ -32,7 +32,7 @@ const lists = new Map(
 );
 for (const list of lists.values()) list.onpoint = (id) => lists.forEach((each) => each.mark(id));
 
-const nameOf = (id) => names.get(id) || id;
+const nameOf = (id) => nameFor({ id, name: names.get(id) });
 const learn = (items) => items.forEach(({ id, item, name }) => name && names.set(id ?? item, name));
 const penalty = () => state.penalty ?? model?.penalty ?? PENALTY;
 const used = () => (model?.has_values ? LISTS : ["relevance"]);
@@ -213,7 +213,7 @@ function change(part, { push = false, wait = false } = {}) {
 function addItem({ id, name }) {
   if (name) names.set(id, name);
   change({ session: [...state.session, { item: id, event: "click" }] }, { push: true });
-  say(`Added ${short(visibleName(nameOf(id)))}; the session has ${count(state.session.length, "item")}.`);
+  say(`Added ${short(nameOf(id))}; the session has ${count(state.session.length, "item")}.`);
 }
 
 function goTo(step) {
@@ -338,7 +338,7 @@ function showSession() {
   at("clear").hidden = state.session.length === 0;
   at("session").replaceChildren(
     ...state.session.map(({ item, event }, index) => {
-      const name = visibleName(nameOf(item));
+      const name = nameOf(item);
       const label = short(name, 60);
       return make(
         "li",
@@ -367,14 +367,15 @@ function toggle(index) {
 function remove(index) {
   const { item } = state.session[index];
   change({ session: state.session.filter((_, place) => place !== index) }, { push: true });
-  say(`Removed ${short(visibleName(nameOf(item)))}; the session has ${count(state.session.length, "item")}.`);
+  say(`Removed ${short(nameOf(item))}; the session has ${count(state.session.length, "item")}.`);
   const left = at("session").querySelectorAll(".remove");
   (left[Math.min(index, left.length - 1)] ?? at("search")).focus();
 }
 
 function showReplay() {
   const found = recordedNow();
-  at("replay-none").hidden = sessions === null || found !== null;
+  at("replay-none").hidden = found !== null;
+  if (sessions?.length === 0) tell(at("replay-none"), "The service has no recorded sessions; start it with --sessions FILE to replay some.");
   at("replay-tools").hidden = !found;
   if (!found) return;
   const step = stepNow();
@@ -405,8 +406,6 @@ function worldNow() {
 function showLists() {
   const world = worldNow();
   const valued = model.has_values;
-  document.body.classList.toggle("valueless", !valued);
-  at("valueless").hidden = valued;
   for (const [name, list] of lists) list.show(answer.lists[name] ?? [], world);
   for (const row of document.querySelectorAll("[data-axis]")) {
     row.replaceChildren(...(valued ? [make("span", { class: "label" }, "value"), axis(world.scale), make("span", { class: "number" }, "± 1 SD")] : []));
@@ -454,11 +453,13 @@ function summary({ earlier, length }) {
       best = moved.filter(({ rank, from }) => from !== null && from > rank).sort((a, b) => b.from - b.rank - (a.from - a.rank))[0] ?? null;
     }
   }
-  const furthest = best ? ` Furthest up by value: ${short(visibleName(nameOf(best.item.id)), 50)}, from ${best.from} to ${best.rank}.` : "";
+  const furthest = best ? ` Furthest up by value: ${short(nameOf(best.item.id), 50)}, from ${best.from} to ${best.rank}.` : "";
   return `${against}, moved: ${parts.join(", ")}.${furthest}`;
 }
 
 function showModel() {
+  document.body.classList.toggle("valueless", !model.has_values);
+  at("valueless").hidden = model.has_values;
   tell(at("running"), `${short(visibleName(model.name ?? ""), 40)} · ${short(visibleName(model.version ?? ""), 24)}`);
   const table = metricsTable(model.metrics);
   at("model-body").replaceChildren(

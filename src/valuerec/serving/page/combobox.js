@@ -1,6 +1,6 @@
 // A box to search and pick items in: ARIA's editable combobox with a list of suggestions, keyboard first.
 
-import { count, make, short, visibleId, visibleName } from "./text.js";
+import { count, make, nameFor, short, visibleId } from "./text.js";
 
 const PAUSE = 120; // milliseconds after the last key before the service is asked
 
@@ -36,7 +36,7 @@ export function combobox({ input, list, note, search, pick, tell }) {
     found = items;
     list.replaceChildren(
       ...items.map((item, index) => {
-        const [name, id] = [visibleName(item.name || item.id), visibleId(item.id)];
+        const [name, id] = [nameFor(item), visibleId(item.id)];
         return make(
           "li",
           { role: "option", id: `${list.id}-${index}`, "aria-selected": "false", onclick: () => take(item) },

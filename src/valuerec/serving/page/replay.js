@@ -1,7 +1,7 @@
 // A recorded session, step by step: what had happened, and what really came next.
 
 import { LABEL, single } from "./rows.js";
-import { count, make, short, visibleId, visibleName } from "./text.js";
+import { count, make, nameFor, short, visibleId, visibleName } from "./text.js";
 
 const DONE = { click: "clicked", purchase: "bought" };
 
@@ -24,7 +24,7 @@ export function showTimeline(element, events, step, nameOf, go) {
   const held = element.contains(document.activeElement) ? [...element.querySelectorAll("button")].indexOf(document.activeElement) : -1;
   element.replaceChildren(
     ...events.map(({ item, event }, index) => {
-      const name = short(visibleName(nameOf(item)), 80);
+      const name = short(nameOf(item), 80);
       const part = index < step ? "past" : index === step ? "now" : "ahead";
       return make(
         "li",
@@ -50,7 +50,7 @@ export function showNext(element, { next, item, ranks, left, world }) {
     element.replaceChildren(make("p", {}, "The session ends here; the lists say what could have come next."));
     return;
   }
-  const name = visibleName(item?.name || next.name || next.item);
+  const name = nameFor({ id: next.item, name: item?.name || next.name });
   const id = visibleId(next.item);
   const told = Object.entries(ranks).map(([list, of]) =>
     make(

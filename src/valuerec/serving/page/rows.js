@@ -1,6 +1,6 @@
 // A list of items, each with its bars; rows are kept from answer to answer, so that focus stays and moves can be seen.
 
-import { draw, fixed, make, percent, short, visibleId, visibleName } from "./text.js";
+import { draw, fixed, make, nameFor, percent, short, visibleId } from "./text.js";
 import { ticks, weight } from "./scale.js";
 
 export const LABEL = { relevance: "Likely", blend: "Blend", value: "Valuable" };
@@ -79,7 +79,7 @@ class Row {
   /** Show an item at a rank; `world` is what all rows share (see `showList`). */
   update(item, rank, list, world) {
     this.item = item;
-    const name = visibleName(item.name || item.id);
+    const name = nameFor(item);
     const id = visibleId(item.id);
     this.rank.textContent = String(rank);
     this.name.textContent = name;

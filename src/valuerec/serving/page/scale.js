@@ -24,7 +24,7 @@ export function valueScale(items, bounds) {
     drawn.push({ bound, inside });
   }
   const margin = (high - low) * 0.02;
-  const [from, to] = [low - margin, high + margin];
+  const [from, to] = [low < 0 ? low - margin : low, high > 0 ? high + margin : high];
   const digits = Math.min(6, Math.max(0, 3 - Math.floor(Math.log10(high - low))));
   return { low, high, bounds: drawn, digits, at: (value) => ((Math.min(to, Math.max(from, value)) - from) / (to - from)) * 100 };
 }

@@ -11,6 +11,9 @@ export const visibleName = (text) => String(text).replace(ODD, code);
 /** An id: besides, marks without width are written out, so that two ids that differ look different. */
 export const visibleId = (text) => visibleName(text).replace(HIDDEN, code);
 
+/** An item's name, or its id where it has none. */
+export const nameFor = ({ id, name }) => (name && name.trim() ? visibleName(name) : visibleId(id));
+
 /** At most `most` characters, for labels that are read aloud. */
 export function short(text, most = 60) {
   const characters = Array.from(text);
