@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 PAGE = Path(__file__).resolve().parents[3] / "src" / "valuerec" / "serving" / "page"
-POLICY = "default-src 'self'"
+POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 KINDS = ("kettle", "tent", "lamp", "bicycle bell", "teapot", "easel", "rope", "tripod", "grinder", "fishing reel")
 WORDS = (
@@ -72,6 +72,7 @@ class World:
     retry_after: int | None = None
     fallback: str | None = None
     sessions: bool = True
+    metrics: dict[str, Any] | None = None  # others than made up
     asked: list[tuple[str, Any]] = field(default_factory=list)
     kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -150,7 +151,7 @@ class World:
             "rewards": {"click": 0.2, "purchase": 1.0},
             "bounds": self.bounds if self.has_values else None,
             "penalty": 20.0,
-            "metrics": {"test": kinds, "validation": kinds, "steps": 772, "status": "finished"},
+            "metrics": {"test": kinds, "validation": kinds, "steps": 772} if self.metrics is None else self.metrics,
             "card": CARD,
         }
 

@@ -6,7 +6,7 @@ import { doneTo, showChoice, showNext, showTimeline } from "./replay.js";
 import { LABEL, List, axis } from "./rows.js";
 import { valueScale } from "./scale.js";
 import { Question, Trouble, request, useKey } from "./service.js";
-import { LISTS, hashOf, parse } from "./state.js";
+import { EVENTS, LISTS, hashOf, parse } from "./state.js";
 import { count, make, nameFor, short, visibleId, visibleName } from "./text.js";
 
 const DEPTH = 100; // ranks that are known beyond the items shown
@@ -132,7 +132,7 @@ function loadLists() {
   clearTimeout(settle);
   if (!model || state.view === "model") return;
   if (state.view === "replay" && !recordedNow()) return;
-  const asked = { session: historyNow().map(({ item, event }) => ({ item, event })), exclude_seen: state.excludeSeen, k: DEPTH };
+  const asked = { session: historyNow().map(({ item, event }) => (EVENTS.includes(event) ? { item, event } : item)), exclude_seen: state.excludeSeen, k: DEPTH };
   const now = penalty();
   const wanted = used().map((rank_by) => ({ ...asked, rank_by, penalty: now, blend: state.blend }));
   const free = model.has_values && state.compare === "unpenalised" && now > 0;
@@ -264,7 +264,7 @@ at("timeline").addEventListener("keydown", (event) => {
   at("timeline").querySelector("[aria-current]")?.focus({ preventScroll: true });
 });
 at("take-over").addEventListener("click", () => {
-  change({ view: "explore", session: historyNow().map(({ item, event }) => ({ item, event })) }, { push: true });
+  change({ view: "explore", session: historyNow().map(({ item, event }) => ({ item, event: EVENTS.includes(event) ? event : "click" })) }, { push: true });
   at("search").focus();
 });
 at("skip").addEventListener("click", () => at(state.view === "model" ? "main" : "columns").focus());
@@ -399,6 +399,8 @@ function worldNow() {
     ranks,
     earlier: earlier ?? {},
     next,
+    nextItem,
+    left: state.excludeSeen && historyNow().some(({ item }) => item === next?.item),
     length: state.k,
   };
 }
@@ -416,8 +418,7 @@ function showLists() {
   at("fallback").textContent = answer.fallback ? visibleName(answer.fallback) : "";
   if (answer.view === "explore") showSession();
   if (answer.view === "replay") {
-    const left = state.excludeSeen && historyNow().some(({ item }) => item === answer.next?.item);
-    showNext(at("next"), { next: answer.next, item: answer.nextItem, ranks: answer.ranks, left, world });
+    showNext(at("next"), world);
   }
 }
 

@@ -44,8 +44,9 @@ export function showTimeline(element, events, step, nameOf, go) {
   if (now) element.scrollLeft = now.offsetLeft - (element.clientWidth - now.clientWidth) / 2;
 }
 
-/** Say what came next, its rank in every list, and its bars. `item` is null where the model does not know it. */
-export function showNext(element, { next, item, ranks, left, world }) {
+/** Say what came next, its rank in every list, and its bars; `world` as in rows.js. */
+export function showNext(element, world) {
+  const { next, nextItem: item, ranks, left } = world;
   if (!next) {
     element.replaceChildren(make("p", {}, "The session ends here; the lists say what could have come next."));
     return;
@@ -58,7 +59,7 @@ export function showNext(element, { next, item, ranks, left, world }) {
       { class: list },
       make("span", { class: "label" }, LABEL[list]),
       " ",
-      make("strong", {}, of.has(next.item) ? `#${of.get(next.item)}` : left ? "left out" : `after ${of.size}`),
+      make("strong", {}, of.has(next.item) ? `#${of.get(next.item)}` : left ? "left out" : `> ${of.size}`),
     ),
   );
   element.replaceChildren(

@@ -79,9 +79,10 @@ class Row {
   /** Show an item at a rank; `world` is what all rows share (see `showList`). */
   update(item, rank, list, world) {
     this.item = item;
+    this.element.dataset.item = item.id;
     const name = nameFor(item);
     const id = visibleId(item.id);
-    this.rank.textContent = String(rank);
+    this.rank.textContent = rank === null ? `> ${world.ranks[list].size}` : String(rank);
     this.name.textContent = name;
     this.id.textContent = id === name ? "" : id;
     this.name.parentElement.title = id === name ? id : `${name}\n${id}`;
@@ -126,7 +127,7 @@ class Row {
   }
 
   showMove(before, rank, known) {
-    const [sign, spoken, kind] = !known
+    const [sign, spoken, kind] = !known || rank === null
       ? ["", "", ""]
       : before === null
         ? ["new", "new among the first", "up"]
@@ -172,7 +173,8 @@ export class List {
 
   /**
    * Show items, the best first. `world`: penalty; scale (see scale.js); top, the highest probability shown; ranks and
-   * earlier, by list the rank of every known item; next, what came next in a recorded session; length, how many to show.
+   * earlier, by list the rank of every known item; next, what came next in a recorded session, with its numbers in nextItem
+   * (null where the model does not know it) and left where it was left out; length, how many to show.
    */
   show(items, world) {
     const held = document.activeElement;
@@ -187,9 +189,10 @@ export class List {
     };
     items.slice(0, world.length).forEach((item, index) => put(item, index + 1));
     const place = world.next ? items.findIndex(({ id }) => id === world.next.item) : -1;
-    if (place >= world.length) {
+    const beyond = place < 0 && items.length > 0 && world.nextItem && !world.left;
+    if (place >= world.length || beyond) {
       elements.push(make("li", { class: "gap", "aria-hidden": "true" }, "⋯"));
-      put(items[place], place + 1);
+      put(beyond ? world.nextItem : items[place], beyond ? null : place + 1);
     }
     this.rows = rows;
     this.element.replaceChildren(...elements);

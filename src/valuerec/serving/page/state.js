@@ -2,6 +2,7 @@
 
 export const VIEWS = ["explore", "replay", "model"];
 export const LISTS = ["relevance", "blend", "value"];
+export const EVENTS = ["click", "purchase"]; // those the service knows
 export const LENGTHS = [5, 10, 20, 50];
 
 export const start = () => ({
@@ -30,7 +31,7 @@ export function parse(hash) {
   const state = start();
   state.view = oneOf(asked.get("view"), VIEWS, state.view);
   for (const [name, item] of asked) {
-    if (item !== "" && (name === "click" || name === "purchase")) state.session.push({ item, event: name });
+    if (item !== "" && EVENTS.includes(name)) state.session.push({ item, event: name });
   }
   state.penalty = number(asked.get("penalty"), 0, 100, null);
   state.blend = number(asked.get("blend"), 0, 1, state.blend);
