@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from serving.page.fake import Service, World
 from serving.page.looking import Looking
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
@@ -43,13 +44,14 @@ class Looking:
 
     def answered(self) -> None:
         """Wait until nothing is being asked and rows are shown."""
-        self.page.wait_for_function(
-            "document.getElementById('columns').getAttribute('aria-busy') === 'false' && document.querySelector('.row')"
-        )
+        self.until("document.getElementById('columns').ariaBusy === 'false' && document.querySelector('.row') !== null")
 
     def until(self, condition: str, argument: Any = None) -> None:
-        """Wait for a condition in JavaScript."""
-        self.page.wait_for_function(condition, arg=argument)
+        """Wait for a condition in JavaScript; Playwright's own way of waiting needs what the policy forbids."""
+        last = time.monotonic() + 20
+        while not self.page.evaluate(condition, argument):
+            assert time.monotonic() < last, f"waited in vain for {condition} with {argument}"
+            self.page.wait_for_timeout(20)
 
     def ids(self, name: str) -> list[str]:
         """The items of a list, as they stand."""

@@ -334,6 +334,7 @@ function showFrame() {
 
 function showSession() {
   const unknown = new Set(answer?.view === "explore" ? answer.unknown : []);
+  const held = [...at("session").querySelectorAll("button")].indexOf(document.activeElement);
   at("session-empty").hidden = state.session.length > 0;
   at("clear").hidden = state.session.length === 0;
   at("session").replaceChildren(
@@ -354,6 +355,7 @@ function showSession() {
       );
     }),
   );
+  at("session").querySelectorAll("button")[held]?.focus();
   at("unknown").hidden = unknown.size === 0;
   at("unknown").textContent = unknown.size ? `The model does not know ${[...unknown].map((id) => `“${short(visibleId(id), 40)}”`).join(", ")}; the lists are made without.` : "";
 }
