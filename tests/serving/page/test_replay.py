@@ -57,7 +57,7 @@ def test_the_timeline_is_gone_through_with_keys_and_has_an_end(look, recorded):
 
 def test_another_session_is_chosen(look, world):
     look.go(view="replay")
-    look.page.get_by_label("Session", exact=True).select_option("s3")
+    look.page.locator("#recorded").select_option("s3")
     look.until("location.hash.includes('recorded=s3')")
     assert look.page.locator("#timeline li").count() == len(world.recorded[3]["events"])
 
