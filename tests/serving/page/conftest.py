@@ -1,6 +1,7 @@
 """The page in a real Chromium, by default against the made-up service.
 
-`VALUEREC_PAGE_URL=http://127.0.0.1:8000` runs against a service that is up already what needs no faults or hostile ids.
+`VALUEREC_PAGE_URL=http://127.0.0.1:8000` runs against a service that is up already what needs no faults or hostile ids
+(start it with `--deadline 10` where the machine is busy: a 503 is an error in the console).
 `VALUEREC_CHROMIUM` names a browser; else the system's is taken. Without one the tests are reported as not run.
 `VALUEREC_SCREENSHOTS` names the folder of the screenshots, else a temporary one.
 """

@@ -73,13 +73,14 @@ class Looking:
     def numbers(self, name: str, place: int) -> list[float]:
         """Value, uncertainty, W, their product, and the probability, as a row shows them."""
         text = " ".join(self.row(name, place).locator(".number").all_inner_texts())
-        value, spread, weight, product, share = map(float, re.findall(r"\d+\.?\d*", text.replace("−", "-")))
+        value, spread, weight, product, share = map(float, re.findall(r"-?\d+\.?\d*", text.replace("−", "-")))
         return [value, spread, weight, product, share / 100]
 
-    def moves(self, name: str) -> list[int]:
-        """How far each row of a list says that it moved: up is positive."""
+    def moves(self, name: str) -> list[int | None]:
+        """How far each row of a list says that it moved: up is positive, None is new."""
         told = self.page.locator(f".column.{name} li.row .move > [aria-hidden]").all_inner_texts()
-        return [0 if not text else int(text[1:]) * (1 if text[0] == "▲" else -1) for text in told]
+        signs = {"▲": 1, "▼": -1}
+        return [None if text == "new" else int(text[1:]) * signs[text[0]] if text else 0 for text in told]
 
     def hash(self) -> str:
         return self.page.evaluate("location.hash")
