@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-import serving
+import serving_load
 import serving_drains
 import serving_fuzz
 import serving_overload
@@ -17,7 +17,7 @@ import serving_tools
 
 
 def test_under_load_every_answer_is_exact(tmp_path: Path) -> None:
-    result = asyncio.run(serving.measure(tmp_path, 300, 20.0, 1.0, 40, [], heads=3))
+    result = asyncio.run(serving_load.measure(tmp_path, 300, 20.0, 1.0, 40, [], heads=3))
     assert result["exact"] == "40 of 40"
     assert set(result["statuses"]) == {"200"} and result["p99_ms"] > 0
 

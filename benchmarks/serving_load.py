@@ -1,6 +1,6 @@
 """Latency under an open-loop load, by size of catalogue: Poisson arrivals, latency from the moment a request was due.
 
-python benchmarks/serving.py --items 10000 100000 1000000 --rate 1000 500 100 --seconds 60 --json
+python benchmarks/serving_load.py --items 10000 100000 1000000 --rate 1000 500 100 --seconds 60 --json
 """
 
 from __future__ import annotations
