@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 import valuerec as vr
-from valuerec import cli, shop
-from valuerec.errors import ValuerecError
+from valuerec import cli, shop, stages
+from valuerec.errors import UsageError, ValuerecError
 
 SESSIONS = 1_500
 
@@ -91,3 +97,35 @@ def test_an_interrupted_demo_is_interrupted(
         "valuerec: Interrupted.",
         "valuerec: Interrupted; the demo ends here, its folder stays.",
     ]
+
+
+@pytest.mark.slow
+def test_it_can_end_in_the_service_and_its_page_until_asked_to_end(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = ["demo", "--out", "demo", "--sessions", str(SESSIONS), "--serve", "--port", str(port)]
+    with (tmp_path / "log").open("w+") as log:
+        shown = subprocess.Popen([sys.executable, "-m", "valuerec", *line], cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            while '"ready"' not in (tmp_path / "log").read_text():
+                assert shown.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+            address = f"http://127.0.0.1:{port}"
+            assert "valuerec" in httpx.get(address).text
+            recorded = httpx.get(f"{address}/v1/sessions?limit=1").json()["sessions"][0]
+            items = [event["item"] for event in recorded["events"]]
+            answer = httpx.post(f"{address}/v1/recommend", json={"session": items, "k": 3}).json()
+            assert len(answer["items"]) == 3 and answer["model"]["name"] == "vpq" and not answer["unknown_items"]
+        finally:
+            shown.send_signal(signal.SIGINT)
+            code = shown.wait(60)
+    told = (tmp_path / "log").read_text()
+    assert code == 0 and f"The page is at {address}/" in told and '"ended"' in told
+
+
+def test_without_what_serving_needs_it_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"Serving needs fastapi, .*valuerec\[serve\]"):
+        vr.demo(tmp_path / "demo", serve=True)
+    assert not (tmp_path / "demo").exists()

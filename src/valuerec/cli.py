@@ -795,9 +795,11 @@ def methods(*, json: Json = False) -> None:
     _say(f"All with a critic have: {', '.join(f'{name}={value}' for name, value in shared)}.")
 
 
-@app.command(help_epilogue="Example: valuerec demo --out demo")
-def demo(*, out: Path = Path("demo"), sessions: int = 30_000, seed: int = 0) -> None:
-    """Make a shop's log, then do with it what you would do with yours: prepare, train, evaluate, recommend.
+@app.command(help_epilogue="Example: valuerec demo --out demo\nExample: valuerec demo --out demo --serve")
+def demo(
+    *, out: Path = Path("demo"), sessions: int = 30_000, seed: int = 0, serve: bool = False, port: int = 8000
+) -> None:
+    """Make a shop's log, then do with it what you would do with yours: prepare, train, evaluate, recommend, serve.
 
     Parameters
     ----------
@@ -807,10 +809,14 @@ def demo(*, out: Path = Path("demo"), sessions: int = 30_000, seed: int = 0) -> 
         Sessions in the log.
     seed
         Of the log and of training.
+    serve
+        At the end export VPQ's model and serve it with its page, until Ctrl-C.
+    port
+        To serve at.
     """
     from valuerec.showcase import demo as show
 
-    show(out, sessions=sessions, seed=seed)
+    show(out, sessions=sessions, seed=seed, serve=serve, port=port)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

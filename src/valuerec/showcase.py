@@ -16,6 +16,7 @@ from valuerec import shop
 from valuerec.errors import ValuerecError
 from valuerec.folders import check_unused, explained_io, read_json
 from valuerec.printing import PlainConsole, whole_table
+from valuerec.stages import check_can_serve
 
 METHODS: Final = ("supervised", "vpq")
 _LIVE: Final = {
@@ -29,18 +30,24 @@ _SHOWN: Final = 5
 Answers = dict[str, list[dict[str, Any]]]
 
 
-def demo(out: str | Path = "demo", *, sessions: int = 30_000, seed: int = 0) -> None:
+def demo(
+    out: str | Path = "demo", *, sessions: int = 30_000, seed: int = 0, serve: bool = False, port: int = 8000
+) -> None:
     """Write a raw log to a file, prepare it, train two recommenders, score both, and recommend with both.
 
     Args:
         out: the folder for all of it.
         sessions: visits in the log.
         seed: of the log and of training.
+        serve: export VPQ's model at the end and serve it, with its page, until asked to end.
+        port: to serve at.
 
     Raises:
-        UsageError: where the folder is in use.
+        UsageError: where the folder is in use, or valuerec[serve] is not installed.
         ValuerecError: where one of the commands fails.
     """
+    if serve:
+        check_can_serve()
     folder = Path(out)
     with explained_io(f"Writing {folder}"):
         check_unused(folder)
@@ -71,6 +78,16 @@ def demo(out: str | Path = "demo", *, sessions: int = 30_000, seed: int = 0) -> 
     told = {method: _read_answers(path) for method, path in answers.items()}
     _show_answers(console, told)
     _show_kinds(console, told)
+    place = f"--sessions {_word(data)} --port {port}"
+    if not serve:
+        console.print(f"\nSee it: valuerec serve {_word(runs['vpq'])} {place}", soft_wrap=True)
+        return
+    bundle = folder / "bundle"
+    _command(console, f"export {_word(runs['vpq'])} --out {_word(bundle)}")
+    console.print(
+        f"\nThe page is at http://127.0.0.1:{port}/ once `ready` stands below; Ctrl-C ends it.", soft_wrap=True
+    )
+    _command(console, f"serve {_word(bundle)} {place} --name vpq --drain-delay 0 --no-log-requests")
 
 
 def _word(path: Path) -> str:

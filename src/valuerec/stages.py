@@ -161,11 +161,20 @@ def serve(
         UsageError: where an option is wrong, or valuerec[serve] is not installed.
         ValuerecError: where the model can't be loaded or the address can't be had.
     """
-    if missing := [name for name in ("fastapi", "uvicorn", "httptools", "prometheus_client") if not find_spec(name)]:
-        raise UsageError(f"Serving needs {', '.join(missing)}: pip install 'valuerec[serve]'.")
+    check_can_serve()
     from valuerec.serving import starting
 
     starting.serve(Path(model), host, port, processes, options)
+
+
+def check_can_serve() -> None:
+    """Refuse to serve where what it needs is not installed.
+
+    Raises:
+        UsageError: naming what is missing.
+    """
+    if missing := [name for name in ("fastapi", "uvicorn", "httptools", "prometheus_client") if not find_spec(name)]:
+        raise UsageError(f"Serving needs {', '.join(missing)}: pip install 'valuerec[serve]'.")
 
 
 def info(path: str | Path) -> dict[str, Any]:
