@@ -11,6 +11,7 @@ from torch import Tensor
 from valuerec.methods import VPQ
 from valuerec.ops import Penalty, Score, Sketch, full_tiles, linear_maximum, native, plain_maximum, pruned_maximum
 from valuerec.ops import tiled_maximum as over_tiles
+from valuerec.ops.sketch import MixtureSketch
 
 
 def oracle(
@@ -297,6 +298,24 @@ def test_heads_that_have_diverged_are_no_error(broken: float) -> None:
     case[1][7] = broken
     best = pruned_maximum(*case, Penalty("p-mul", 20.0), Sketch(case[1], case[2]))
     assert len(best.value_B) == 64
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 9999), broken=st.sets(st.integers(0, 99), min_size=1, max_size=3), tile=st.integers(1, 120))
+def test_nan_is_the_maximum_whatever_the_way(seed: int, broken: set[int], tile: int) -> None:
+    case = [tensor.float() for tensor in random_case(seed, 6, 100, 15, 16, 1.0)]
+    for item in broken:
+        case[1][item, item % 15, item % 16] = float("nan")
+    plain_B, item_B = plain_maximum(*case, Penalty("p-mul", 20.0))
+    assert plain_B.isnan().all() and item_B.tolist() == [min(broken)] * 6
+    mixed = torch.einsum("k,nkd->nd", case[3], case[1]), case[2] @ case[3]
+    ways = [tiled_maximum(*case, Penalty("p-mul", 20.0), tile), linear_maximum(case[0], *mixed, tile)]
+    if not native.why_not():
+        for form in ("p-mul", "p-sub"):
+            for sketch in (Sketch(case[1], case[2]), MixtureSketch(case[1], case[2])):
+                ways.append(pruned_maximum(*case, Penalty(form, 20.0), sketch)[:2])  # type: ignore[arg-type]
+    for value_B, found_B in ways:
+        assert value_B.isnan().all() and found_B.tolist() == item_B.tolist()
 
 
 @needs_kernels

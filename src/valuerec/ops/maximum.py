@@ -1,7 +1,8 @@
 """The best value over the whole catalogue that an ensemble of Q-heads gives: `max_a score(μ(s,a), σ(s,a))`.
 
 `μ = Σ_k α_k Q_k` is the random mixture of the heads, `σ` their population standard deviation, and `score` the
-method's own formula (VPQ: equation 2). Ties go to the lowest item.
+method's own formula (VPQ: equation 2). Ties go to the lowest item. Where an item's score is NaN, so is the maximum: no
+way of searching hides that a run has diverged.
 
 Ways that agree: `plain_maximum` is the reference, `tiled_maximum` works in tiles that stay in the cache, on any device
 and for any formula, and `pruned_maximum` scores with all heads only what a sketch of them can't rule out. Where the
@@ -133,10 +134,15 @@ def tiled_maximum(tiles: Tiles, mixture_K: Tensor, score: Score, tile: int | Non
         mixture_TB, mean_TB = torch.matmul(average_2K, q_TKB).unbind(1)
         spread_TB = q_TKB.sub_(mean_TB.unsqueeze(1)).square_().sum(1).div_(n_heads).sqrt_()
         value_B, place_B = score(mixture_TB, spread_TB).max(dim=0)
-        better_B = value_B > best_B
-        best_B = torch.where(better_B, value_B, best_B)
-        item_B = torch.where(better_B, place_B + start, item_B)
+        _improve(best_B, item_B, value_B, place_B + start)
     return best_B, item_B
+
+
+def _improve(best_B: Tensor, item_B: Tensor, value_B: Tensor, place_B: Tensor) -> None:
+    """Take over what is better than the best so far, in place; NaN is better than all, as for torch.max."""
+    better_B = (value_B > best_B) | (value_B.isnan() & ~best_B.isnan())
+    torch.where(better_B, value_B, best_B, out=best_B)
+    torch.where(better_B, place_B, item_B, out=item_B)
 
 
 def linear_maximum(
@@ -165,9 +171,7 @@ def linear_maximum(
         value_BT = workspace[: batch * (stop - start)].view(batch, stop - start)
         torch.addmm(bias_N[start:stop], state_BD, weight_ND[start:stop].t(), out=value_BT)
         value_B, place_B = value_BT.max(dim=1)
-        better_B = value_B > best_B
-        best_B = torch.where(better_B, value_B, best_B)
-        item_B = torch.where(better_B, place_B + start, item_B)
+        _improve(best_B, item_B, value_B, place_B + start)
     return best_B, item_B
 
 

@@ -356,6 +356,7 @@ void valuerec_best(int64_t N, int64_t B, int64_t D, int64_t K, const bf16* rows,
         const float v = exact(n, begin + c);
         Best& own = best[c];
         ++own.scored;
+        if (std::isnan(v)) own.scored = most + 1;  // given up: the tiles have the plain way's answer
         if (v > own.value || (v == own.value && n < own.item)) own.value = v, own.item = n;
         settle(c);
       };
