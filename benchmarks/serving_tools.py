@@ -35,6 +35,7 @@ def made_up_run(folder: Path, n_items: int, *, width: int = 64, heads: int = 15,
     network = Network(vr.SASRec(width=width), n_items, WINDOW, heads)
     with torch.no_grad():
         network.item_head.weight_ND.normal_()  # scores as far apart as those of a trained model
+        network.item_head.bias_N.normal_()
         network.backbone.item.weight.normal_()  # type: ignore[union-attr, operator]
     method = {"name": "vpq", "heads": heads, "discount": 0.5} if heads else {"name": "supervised"}
     config = {

@@ -120,8 +120,7 @@ class FullHeads(QEnsemble):
 
     def of_each(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
         """Q_k(s, a) of M items a row, B×M×K, as precise as the state is; equal weights give equal values."""
-        weight_BMKD = self.weight_NKD[item_BM].to(state_BD.dtype)
-        return (weight_BMKD * state_BD[:, None, None]).sum(dim=3) + self.bias_NK[item_BM]
+        return ops.products(state_BD, self.weight_NKD, self.bias_NK, item_BM)
 
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from valuerec.errors import UsageError
 from valuerec.heads import FullHeads, QEnsemble
-from valuerec.ops import LinearHead
+from valuerec.ops import LinearHead, fastest_screen
 
 if TYPE_CHECKING:
     from valuerec.model import Model
@@ -31,6 +31,7 @@ POOL: Final = 1000  # places that count in a blend; also the most that can be as
 PENALTY: Final = 20.0  # λ of a model whose method has none (the paper's)
 _NUMBERS: Final = 1 << 24  # of one batch of scores
 _TILE: Final = 1 << 13
+_WIDEST: Final = 1 << 13  # items by mean, beyond which all items' heads are scored
 _FACTS: Final = 1 << 23  # numbers of Q-heads gathered at once
 
 
@@ -91,6 +92,12 @@ class _Pick(NamedTuple):
     items: list[int]
     scores: list[float]
 
+    @classmethod
+    def of(cls, item_k: Tensor, score_k: Tensor, k: int) -> _Pick:
+        """The first k of what a linear head has found, less what is no item."""
+        scores = [score for score in score_k[:k].tolist() if score != -math.inf]
+        return cls(item_k[: len(scores)].tolist(), scores)
+
 
 class _Facts(NamedTuple):
     """What is told of chosen items."""
@@ -101,11 +108,11 @@ class _Facts(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One session's scores, -inf where an item must not be."""
+    """One session: its state, the items that must not be, and those among which is chosen, None for the catalogue."""
 
     state_1D: Tensor
-    logit_1N: Tensor
-    mean_1N: Tensor | None
+    hidden: set[int]
+    chosen: list[int] | None
 
 
 class Engine:
@@ -120,9 +127,9 @@ class Engine:
         self.model, self.max_disagreement = model, max_disagreement
         network = model.network
         self._encoder = _in_double(network.backbone, network.window)
-        self._items = LinearHead(network.item_head.weight_ND, network.item_head.bias_N)
+        self._items = LinearHead.of(network.item_head.weight_ND, network.item_head.bias_N)
         self._q = network.q_head
-        self._means = _MeanHead(self._q) if self._q is not None else None
+        self._means = _mean_head(self._q) if self._q is not None else None
         self.penalty = float(model.config["method"].get("penalty", PENALTY))
         self._most_rows = max(1, _NUMBERS // network.n_items)
 
@@ -165,38 +172,30 @@ class Engine:
         known = [[index[item] for item in each.session if item in index] for each in wanted]
         orders = [self._order(each) for each in wanted]
         state_BD = self.state(known)
-        logit_BN = self._items.screen(state_BD)
-        normaliser_B = logit_BN.logsumexp(dim=1).tolist()
         chosen = [self._chosen(each) for each in wanted]
-        valued = [row for row, (by, _) in enumerate(orders) if by != "relevance" and chosen[row] is None]
-        mean_VN = self._means.screen(state_BD[valued]) if self._means is not None and valued else None
-        for row, each in enumerate(wanted):
-            if hidden := self._hidden(each, known[row]):
-                if (among := chosen[row]) is not None:
-                    chosen[row] = [item for item in among if item not in hidden]
-                    continue
-                logit_BN[row, list(hidden)] = -torch.inf
-                if mean_VN is not None and row in valued:
-                    mean_VN[valued.index(row), list(hidden)] = -torch.inf
-        picks: dict[int, _Pick] = {}
-        linear = [row for row, (by, _) in enumerate(orders) if by == "relevance" and chosen[row] is None]
-        picks |= _top(self._items, state_BD, logit_BN, linear, linear, wanted)
-        if mean_VN is not None and self._means is not None:
-            means = [row for row in valued if orders[row] == ("value", 0.0)]
-            picks |= _top(self._means, state_BD, mean_VN, means, [valued.index(row) for row in means], wanted)
-        one = [slice(row, row + 1) for row in range(len(wanted))]
+        hidden = [self._hidden(each, items) for each, items in zip(wanted, known, strict=True)]
+        chosen = [_without(among, ruled_out) for among, ruled_out in zip(chosen, hidden, strict=True)]
+        linear = [by == "relevance" and among is None for (by, _), among in zip(orders, chosen, strict=True)]
+        # Of each, for what its items' logits add up to; the order itself where that is asked for.
+        best = self._items.best(
+            state_BD, [each.k if own else 1 for each, own in zip(wanted, linear, strict=True)], hidden
+        )
+        picks = {
+            row: _Pick.of(best.item_Bk[row], best.score_Bk[row], each.k)
+            for row, each in enumerate(wanted)
+            if linear[row]
+        }
+        rows = [_Row(state_BD[row : row + 1], hidden[row], chosen[row]) for row in range(len(wanted))]
         for row, each in enumerate(wanted):
             if row not in picks:
-                mine = None if mean_VN is None or row not in valued else mean_VN[one[valued.index(row)]]
-                among_items = _Among(self, _Row(state_BD[one[row]], logit_BN[one[row]], mine), chosen[row])
-                picks[row] = among_items.by(*orders[row], each)
+                picks[row] = _Among(self, rows[row]).by(*orders[row], each)
+        normaliser_B = best.log_sum_B.tolist()
         facts = self._facts(state_BD, normaliser_B, picks)
         fell_back = {
             row for row in range(len(wanted)) if orders[row][0] != "relevance" and self._all_unsure(facts[row])
         }
         for row in fell_back:
-            among_items = _Among(self, _Row(state_BD[one[row]], logit_BN[one[row]], None), chosen[row])
-            picks[row] = among_items.by("relevance", 0.0, wanted[row])
+            picks[row] = _Among(self, rows[row]).by("relevance", 0.0, wanted[row])
         facts |= self._facts(state_BD, normaliser_B, {row: picks[row] for row in fell_back})
         return [
             self._told(each, orders[row], picks[row], facts[row], row in fell_back) for row, each in enumerate(wanted)
@@ -258,7 +257,7 @@ class Engine:
 
     def _portions(self, picks: dict[int, _Pick]) -> Iterator[list[int]]:
         """Sessions in portions whose Q-heads fit, those with long lists among themselves."""
-        head = self._items.weight_ND.shape[1] * max(1, self._q.n_heads if self._q is not None else 1)
+        head = self.model.network.item_head.weight_ND.shape[1] * max(1, self._q.n_heads if self._q is not None else 1)
         portion: list[int] = []
         for row in sorted(picks, key=lambda row: len(picks[row].items)):
             if portion and (len(portion) + 1) * len(picks[row].items) * head > _FACTS:
@@ -297,39 +296,24 @@ class Engine:
         return Ranking([Scored(*each, 1 / (1 + penalty * each[4])) for each in columns], by, fallback, unknown)
 
 
-def _top(
-    head: LinearHead,
-    state_BD: Tensor,
-    score_RN: Tensor,
-    rows: list[int],
-    places: list[int],
-    wanted: Sequence[Wanted],
-) -> dict[int, _Pick]:
-    """What a linear head picks of the catalogue for some rows, which stand at these places of the scores."""
-    if not rows:
-        return {}
-    k = min(max(wanted[row].k for row in rows), score_RN.shape[1])
-    scores = score_RN if places == list(range(len(score_RN))) else score_RN[places]
-    best = head.top(state_BD[rows], scores, k)
-    picks = {}
-    for row, items, values in zip(rows, best.item_Bk.tolist(), best.score_Bk.tolist(), strict=True):
-        count = min(wanted[row].k, k)
-        while count and values[count - 1] == -math.inf:
-            count -= 1
-        picks[row] = _Pick(items[:count], values[:count])
-    return picks
+def _without(among: list[int] | None, hidden: set[int]) -> list[int] | None:
+    return among if among is None else [item for item in among if item not in hidden]
 
 
 class _Among:
     """The best items of one session, of the catalogue or of a list."""
 
-    def __init__(self, engine: Engine, row: _Row, chosen: list[int] | None) -> None:
+    def __init__(self, engine: Engine, row: _Row) -> None:
         self._engine, self._row = engine, row
-        self._chosen_M = None if chosen is None else torch.tensor(chosen, dtype=torch.int64)
+        self._chosen_M = None if row.chosen is None else torch.tensor(row.chosen, dtype=torch.int64)
 
     def by(self, order: RankBy, penalty: float, wanted: Wanted) -> _Pick:
         """The best by an order; all of a list that is to be put in order."""
-        left = len(self._chosen_M) if self._chosen_M is not None else int((self._row.logit_1N > -torch.inf).sum())
+        left = (
+            len(self._chosen_M)
+            if self._chosen_M is not None
+            else self._engine.model.network.n_items - len(self._row.hidden)
+        )
         k = left if wanted.candidates is not None else min(wanted.k, left)
         if k == 0:
             return _Pick([], [])
@@ -338,11 +322,15 @@ class _Among:
         item_k, score_k = self._relevance(k) if order == "relevance" else self._value(k, penalty)
         return _Pick(item_k.tolist(), score_k.tolist())
 
+    def _linear(self, head: LinearHead, k: int) -> tuple[Tensor, Tensor]:
+        """The k best of the catalogue by a linear head; there are so many."""
+        best = head.best(self._row.state_1D, [k], [self._row.hidden])
+        return best.item_Bk[0], best.score_Bk[0]
+
     def _relevance(self, k: int) -> tuple[Tensor, Tensor]:
         head = self._engine._items
         if self._chosen_M is None:
-            best = head.top(self._row.state_1D, self._row.logit_1N, k)
-            return best.item_Bk[0], best.score_Bk[0]
+            return self._linear(head, k)
         return _sorted(self._chosen_M, head.exact(self._row.state_1D, self._chosen_M[None])[0], k)
 
     def _value(self, k: int, penalty: float) -> tuple[Tensor, Tensor]:
@@ -353,22 +341,20 @@ class _Among:
         """
         if self._chosen_M is not None:
             return _sorted(self._chosen_M, self._penalised(self._chosen_M, penalty), k)
-        means, mean_1N = self._engine._means, self._row.mean_1N
-        assert means is not None and mean_1N is not None
+        means, left = self._engine._means, self._engine.model.network.n_items - len(self._row.hidden)
+        assert means is not None
         if penalty == 0:
-            best = means.top(self._row.state_1D, mean_1N, k)
-            return best.item_Bk[0], best.score_Bk[0]
-        error = float(means.error(self._row.state_1D))
+            return self._linear(means, k)
         looked = 2 * k + 32
-        while looked < mean_1N.shape[1]:
-            found = torch.topk(mean_1N[0], looked)
-            item_M = found.indices[found.values > -torch.inf].sort().values
-            item_k, score_k = _sorted(item_M, self._penalised(item_M, penalty), k)
-            others = float(found.values[-1])
-            if others == -math.inf or float(score_k[-1]) > max(others + error, 0.0):
+        while looked < min(left, _WIDEST):
+            item_M, mean_M = self._linear(means, looked)
+            item_k, score_k = _sorted(item_M.sort().values, self._penalised(item_M.sort().values, penalty), k)
+            if float(score_k[-1]) > max(float(mean_M[-1]), 0.0):
                 return item_k, score_k
             looked *= 4
-        item_M = (mean_1N[0] > -torch.inf).nonzero().flatten()
+        item_N = torch.ones(self._engine.model.network.n_items, dtype=torch.bool)
+        item_N[sorted(self._row.hidden)] = False
+        item_M = item_N.nonzero().flatten()
         return _sorted(item_M, self._penalised(item_M, penalty), k)
 
     def _blend(self, k: int, left: int, penalty: float, blend: float) -> _Pick:
@@ -396,23 +382,18 @@ def _sorted(item_M: Tensor, score_M: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return item_M[place_M[:k]], score_M[:k]
 
 
-class _MeanHead(LinearHead):
-    """The mean of the Q-heads: screened as one head in float32, rounded once, and exact by the heads themselves."""
-
-    def __init__(self, q_head: QEnsemble) -> None:
-        with torch.inference_mode():
-            if isinstance(q_head, FullHeads):
-                tiles = torch.split(q_head.weight_NKD, _TILE)
-                weight_ND = torch.cat([tile_TKD.double().mean(dim=1).float() for tile_TKD in tiles])
-                super().__init__(weight_ND, q_head.bias_NK.double().mean(dim=1).float(), extra=1)
-            else:
-                weight, bias_N = copy.deepcopy(q_head).double().mean()
-                super().__init__(weight.float(), bias_N.float(), extra=1)
-        self._q = q_head
-
-    def exact(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
-        """The mean of the heads in float64."""
-        return self._q.of_each(state_BD, item_BM).mean(dim=2)
+def _mean_head(q_head: QEnsemble) -> LinearHead:
+    """The mean of the Q-heads: screened as one head, of weights that are rounded once, and exact by the heads."""
+    with torch.inference_mode():
+        if isinstance(q_head, FullHeads):
+            tiles = torch.split(q_head.weight_NKD, _TILE)
+            weight_ND = torch.cat([tile_TKD.double().mean(dim=1).float() for tile_TKD in tiles])
+            bias_N = q_head.bias_NK.double().mean(dim=1).float()
+        else:
+            weight, bias = copy.deepcopy(q_head).double().mean()
+            weight_ND, bias_N = weight.float(), bias.float()
+        screen = fastest_screen(weight_ND, bias_N, extra=1, summed=False)
+    return LinearHead(len(bias_N), screen, lambda state_BD, item_BM: q_head.of_each(state_BD, item_BM).mean(dim=2))
 
 
 class _Widened(nn.Module):

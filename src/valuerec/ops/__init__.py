@@ -9,7 +9,7 @@ from valuerec.ops.cross_entropy import (
     plain_weighted_cross_entropy,
 )
 from valuerec.ops.engine import CROSS_ENTROPY, ENGINES, Engine, choose_engine
-from valuerec.ops.exact import LinearHead, Ranked
+from valuerec.ops.exact import FloatScreen, LinearHead, LowScreen, Ranked, fastest_screen, plain_products, products
 from valuerec.ops.maximum import (
     Best,
     Penalty,
@@ -32,7 +32,9 @@ __all__ = [
     "ENGINES",
     "Best",
     "Engine",
+    "FloatScreen",
     "LinearHead",
+    "LowScreen",
     "MixtureSketch",
     "Penalty",
     "Ranked",
@@ -42,14 +44,17 @@ __all__ = [
     "can_prune",
     "choose_engine",
     "factored_tiles",
+    "fastest_screen",
     "float_weighted_cross_entropy",
     "full_tiles",
     "linear_maximum",
     "mixed_weighted_cross_entropy",
     "native_row_step",
     "plain_maximum",
+    "plain_products",
     "plain_row_step",
     "plain_weighted_cross_entropy",
+    "products",
     "pruned_maximum",
     "tiled_maximum",
     "top",

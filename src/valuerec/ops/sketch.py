@@ -71,7 +71,7 @@ class Sketch:
         self.contrast_N3K[items_T] = contrast_T3K
         self.residual_N2[items_T] = residual_T2 + _FLOOR
         rows_T4D = torch.cat([mean_T1D, contrast_T3K @ centred_TKD / math.sqrt(n_heads)], dim=1)
-        low_T4D, norm_T4, rounding_T4 = _rounded(rows_T4D[:, :, :width], rows_T4D[:, :, width])
+        low_T4D, norm_T4, rounding_T4 = bfloat16_rows(rows_T4D[:, :, :width], rows_T4D[:, :, width])
         rounding_T4 += _MIXING * n_heads * whole_TKD.flatten(1).norm(dim=1, keepdim=True)
         self.row_N4D[items_T, :, :width], self.bias_N4[items_T] = low_T4D, rows_T4D[:, :, width]
         self.norm_N4[items_T], self.rounding_N4[items_T] = norm_T4, rounding_T4
@@ -129,13 +129,13 @@ class MixtureSketch:
         for start in range(0, n_items, _BLOCK):
             part = slice(start, start + _BLOCK)
             mixed_TD, bias_T = torch.einsum("tkd,k->td", weight_NKD[part], mixture_K), bias_NK[part] @ mixture_K
-            low_TD, norm_T, rounding_T = _rounded(mixed_TD, bias_T)
+            low_TD, norm_T, rounding_T = bfloat16_rows(mixed_TD, bias_T)
             self.row_N4D[part, 0, :width], self.bias_N4[part, 0], self.norm_N4[part, 0] = low_TD, bias_T, norm_T
             self.rounding_N4[part, 0] = rounding_T + _MIXING * n_heads * self._size_N[part]
         return self._nothing
 
 
-def _rounded(row_XD: Tensor, bias_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def bfloat16_rows(row_XD: Tensor, bias_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows in bfloat16, their norms, and a bound on what a product may be off by for rounding them and its sums."""
     low_XD = row_XD.bfloat16()
     norm_X, off_X = low_XD.float().norm(dim=-1), (low_XD.float() - row_XD).norm(dim=-1)

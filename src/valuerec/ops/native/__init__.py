@@ -35,6 +35,8 @@ _SIGNATURES: Final = {
     "valuerec_best": "iiiibifffsffffffisffibifll",
     "valuerec_row_step": "iillfffwisss",
     "valuerec_count_not_below": "iiffl",
+    "valuerec_candidates": "iiibffffffliiblflfd",
+    "valuerec_products": "iiiffdlld",
 }
 _NUMBERS: Final[dict[str, Any]] = {"i": ctypes.c_int64, "s": ctypes.c_float}
 _TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "w": torch.int32, "d": torch.float64}

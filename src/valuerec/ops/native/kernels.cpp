@@ -11,7 +11,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -25,6 +27,13 @@ using bf16 = uint16_t;
 inline bf16 rounded(float x) {
   __m128bh y = _mm_cvtneps_pbh(_mm_set_ss(x));
   return static_cast<bf16>(_mm_extract_epi16(reinterpret_cast<__m128i&>(y), 0));
+}
+
+inline float widened(bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
 }
 
 // Columns as the products want them: [group of 64][depth / 2][64][2], zero where there is no column or no depth.
@@ -498,5 +507,172 @@ void valuerec_count_not_below(int64_t B, int64_t N, const float* score, const fl
     }
     count[b] = found;
   }
+}
+
+// Which items may be among the best of each state, by bounds on bfloat16 products, and the softmax's sum.
+//
+// A score may be off by rounding[n] length[b] + norm[n] apart[b]. An item is told of where its score and that reach the
+// want[b]-th largest of all scores less that. A state is the sum of two columns, itself in bfloat16 and the rest of it,
+// so that its own rounding, which all items share, is small; of 16 lanes 8 hold the one and 8 the other. Arguments:
+//   rows       bfloat16 [N][2 * pairs]; bias, rounding, norm float [N]
+//   state      float [B][D]; length, apart float [B]; want int64 [B], from 1 to N
+//   most       items told of a state; where more may be among the best, count is most + 1 and none is told
+//   summed     whether largest and total are asked for
+// Out: item int64 [B][most], ascending; score float [B][most]; count int64 [B]; e^largest[b] total[b] = Σ_n e^score.
+void valuerec_candidates(int64_t N, int64_t B, int64_t D, const bf16* rows, const float* bias, const float* rounding,
+                         const float* norm, const float* state, const float* length, const float* apart,
+                         const int64_t* want, int64_t most, int64_t summed, bf16* packed,
+                         int64_t* item, float* score, int64_t* count, float* largest, double* total) {
+  struct May {
+    float low, high, score;
+    int64_t item;
+  };
+  const float infinity = std::numeric_limits<float>::infinity();
+  constexpr int kHalf = kLanes / 2, kStates = kVectors * kHalf;
+  const int64_t pairs = (D + 1) / 2, groups = (B + kStates - 1) / kStates;
+  pack(packed, groups * kColumns, D, [&](int64_t column, int64_t d) {
+    const int64_t b = column / kLanes * kHalf + column % kHalf;
+    if (b >= B) return 0.0f;
+    const float x = state[b * D + d];
+    return column % kLanes < kHalf ? x : x - widened(rounded(x));
+  });
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = g * kStates, states = std::min<int64_t>(kStates, B - begin);
+    const int vectors = static_cast<int>((states + kHalf - 1) / kHalf);
+    const bf16* group = packed + g * pairs * kColumns * 2;
+    float least[kStates];  // what a score and its error must reach
+    std::vector<May> found[kStates];
+    std::vector<float> lows;
+    int64_t full[kStates];
+    const auto give_up = [&](int64_t c) {
+      least[c] = infinity, full[c] = -1;
+      found[c].clear();
+    };
+    const auto prune = [&](int64_t c) {
+      std::vector<May>& mine = found[c];
+      const int64_t place = want[begin + c] - 1;
+      if (static_cast<int64_t>(mine.size()) <= place) return;
+      lows.clear();
+      for (const May& each : mine) lows.push_back(each.low);
+      std::nth_element(lows.begin(), lows.begin() + place, lows.end(), std::greater<float>());
+      least[c] = lows[place];
+      mine.erase(std::remove_if(mine.begin(), mine.end(), [&](const May& each) { return each.high < least[c]; }), mine.end());
+    };
+    const auto keep = [&](int64_t c, int64_t n, float x, float e) {
+      if (full[c] < 0) return;
+      if (!std::isfinite(x) || !std::isfinite(e)) return give_up(c);
+      found[c].push_back({x - e, x + e, x, n});
+      if (static_cast<int64_t>(found[c].size()) < full[c]) return;
+      prune(c);
+      const int64_t left = static_cast<int64_t>(found[c].size());
+      if (left > most) give_up(c);
+      else full[c] = std::max(full[c], 2 * left);
+    };
+    __m512 offset[kVectors], sum[kVectors], far[kVectors], off[kVectors];
+    __mmask16 real[kVectors];
+    const __mmask16 first_half = 0x00ff;
+    for (int64_t c = 0; c < kStates; ++c) {
+      least[c] = -infinity;
+      full[c] = c < states ? 2 * want[begin + c] + 64 : 0;
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      real[v] = lanes_below(std::min<int64_t>(kHalf, states - v * kHalf));
+      offset[v] = _mm512_set1_ps(-infinity), sum[v] = _mm512_setzero_ps();
+      far[v] = _mm512_maskz_loadu_ps(real[v], length + begin + v * kHalf);
+      off[v] = _mm512_maskz_loadu_ps(real[v], apart + begin + v * kHalf);
+    }
+    double totals[kStates] = {};
+    const auto look = [&](auto vector_count, int64_t n, int64_t last) {  // at items n to n + kRows − 1 below last
+      constexpr int kUsed = decltype(vector_count)::value;
+      const int items = static_cast<int>(std::min<int64_t>(kRows, last - n));
+      const bf16* own[kRows];
+      __m512 acc[kRows][kVectors];
+      for (int i = 0; i < kRows; ++i) {
+        const int64_t at = std::min(n + i, last - 1);
+        own[i] = rows + at * pairs * 2;
+        for (int v = 0; v < kUsed; ++v) acc[i][v] = _mm512_maskz_mov_ps(first_half, _mm512_set1_ps(bias[at]));
+      }
+      products<kUsed>(acc, own, group, pairs);
+      for (int v = 0; v < kUsed; ++v) {
+        for (int i = 0; i < kRows; ++i)  // the two columns of a state; both halves then have their sum
+          acc[i][v] = _mm512_add_ps(acc[i][v], _mm512_shuffle_f32x4(acc[i][v], acc[i][v], 0x4e));
+        for (int i = 0; i < items; ++i) {
+          const __m512 floor = _mm512_maskz_loadu_ps(first_half, least + v * kHalf);
+          const __m512 error = _mm512_fmadd_ps(_mm512_set1_ps(norm[n + i]), off[v],
+                                               _mm512_mul_ps(_mm512_set1_ps(rounding[n + i]), far[v]));
+          __mmask16 open = _mm512_mask_cmp_ps_mask(real[v], _mm512_add_ps(acc[i][v], error), floor, _CMP_NLT_UQ);
+          if (!open) continue;
+          alignas(64) float scores[kLanes], errors[kLanes];
+          _mm512_store_ps(scores, acc[i][v]);
+          _mm512_store_ps(errors, error);
+          for (; open; open = static_cast<__mmask16>(open & (open - 1)))
+            keep(v * kHalf + __builtin_ctz(open), n + i, scores[__builtin_ctz(open)], errors[__builtin_ctz(open)]);
+        }
+        if (!summed) continue;
+        __m512 high = acc[0][v];
+        for (int i = 1; i < items; ++i) high = _mm512_max_ps(high, acc[i][v]);
+        if (_mm512_cmp_ps_mask(high, offset[v], _CMP_GT_OQ)) {  // rarely: the sums so far become smaller
+          const __m512 higher = _mm512_max_ps(high, offset[v]);
+          const __m512 less = exponential(_mm512_sub_ps(offset[v], higher));
+          sum[v] = _mm512_mul_ps(sum[v], less);
+          alignas(64) float factors[kLanes];
+          _mm512_store_ps(factors, less);
+          for (int lane = 0; lane < kHalf; ++lane) totals[v * kHalf + lane] *= factors[lane];
+          offset[v] = higher;
+        }
+        for (int i = items; i < kRows; ++i) acc[i][v] = _mm512_set1_ps(-infinity);
+        for (int i = 0; i < kRows; i += 2)  // an item in each half
+          sum[v] = _mm512_add_ps(sum[v], exponential(_mm512_sub_ps(_mm512_mask_blend_ps(first_half, acc[i + 1][v], acc[i][v]), offset[v])));
+      }
+    };
+    const auto look_at_all = [&](auto vector_count) {
+      for (int64_t first = 0; first < N; first += kTileItems) {
+        const int64_t last = std::min(N, first + kTileItems);
+        for (int64_t n = first; n < last; n += kRows) look(vector_count, n, last);
+        for (int v = 0; v < vectors; ++v) {  // a tile's sum is short; the whole is kept in float64
+          alignas(64) float part[kLanes];
+          _mm512_store_ps(part, sum[v]);
+          for (int lane = 0; lane < kHalf; ++lane) totals[v * kHalf + lane] += part[lane] + part[lane + kHalf];
+          sum[v] = _mm512_setzero_ps();
+        }
+      }
+    };
+    switch (vectors) {
+      case 1: look_at_all(std::integral_constant<int, 1>{}); break;
+      case 2: look_at_all(std::integral_constant<int, 2>{}); break;
+      case 3: look_at_all(std::integral_constant<int, 3>{}); break;
+      default: look_at_all(std::integral_constant<int, kVectors>{});
+    }
+    float offsets[kStates];
+    for (int v = 0; v < kVectors; ++v) _mm512_mask_storeu_ps(offsets + v * kHalf, first_half, offset[v]);
+    for (int64_t c = 0; c < states; ++c) {
+      const int64_t b = begin + c;
+      if (full[c] >= 0) prune(c);
+      const int64_t left = static_cast<int64_t>(found[c].size());
+      count[b] = full[c] < 0 || left > most ? most + 1 : left;
+      for (int64_t i = 0; i < left && count[b] <= most; ++i)
+        item[b * most + i] = found[c][i].item, score[b * most + i] = found[c][i].score;
+      largest[b] = offsets[c], total[b] = totals[c];
+    }
+  }
+}
+
+// out[r][k] = Σ_d weight[item[r]][k][d] state[row[r]][d] + bias[item[r]][k] in float64; weight float [N][K][D], state double [B][D].
+void valuerec_products(int64_t R, int64_t K, int64_t D, const float* weight, const float* bias, const double* state,
+                       const int64_t* row, const int64_t* item, double* out) {
+#pragma omp parallel for schedule(static) if (R * K > 65536)
+  for (int64_t r = 0; r < R; ++r)
+    for (int64_t k = 0; k < K; ++k) {
+      const float* head = weight + (item[r] * K + k) * D;
+      const double* own = state + row[r] * D;
+      __m512d sum = _mm512_setzero_pd();
+      for (int64_t d = 0; d < D; d += 8) {
+        const __mmask8 mask = static_cast<__mmask8>(lanes_below(std::min<int64_t>(D - d, 8)));
+        const __m512d wide = _mm512_cvtps_pd(_mm512_castps512_ps256(_mm512_maskz_loadu_ps(mask, head + d)));
+        sum = _mm512_fmadd_pd(wide, _mm512_maskz_loadu_pd(mask, own + d), sum);
+      }
+      out[r * K + k] = _mm512_reduce_add_pd(sum) + static_cast<double>(bias[item[r] * K + k]);
+    }
 }
 }
