@@ -249,7 +249,7 @@ class Engine:
         assert self._q is not None
         rows = max(1, _CACHED // max(1, item_BM.shape[1] * self._q.n_heads * state_BD.shape[1]))
         means, spreads = [], []
-        for state_RD, item_RM in zip(state_BD.split(rows), item_BM.split(rows), strict=True):
+        for state_RD, item_RM in zip(torch.split(state_BD, rows), torch.split(item_BM, rows), strict=True):
             q_RMK = self.q(state_RD, item_RM)
             means.append(q_RMK.mean(dim=2))
             spreads.append(q_RMK.std(dim=2, correction=0))

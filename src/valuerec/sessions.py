@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -151,11 +151,10 @@ def _parquet(path: Path) -> Iterator[Session] | Iterator[Event]:
                 _check_type(path, name, file.schema_arrow.field(name).type)
             row = 0
             for batch in file.iter_batches(_ROWS, columns=list(wanted)):
-                names, values = (batch.column(name).to_pylist() for name in wanted)
-                for name, value in zip(names, values, strict=True):
+                for named, value in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
                     row += 1
                     where = f"{path}, row {row}"
-                    session = _id(name, where, "session")
+                    session = _id(named, where, "session")
                     if listed:
                         yield Session(session, [_id(item, where, "items") for item in value or []])
                     else:
@@ -168,7 +167,7 @@ def _parquet(path: Path) -> Iterator[Session] | Iterator[Event]:
         raise ValuerecError(f"{path} is not a readable Parquet file; write it again.") from error
 
 
-def _check_type(path: Path, name: str, kind: pa.DataType) -> None:
+def _check_type(path: Path, name: str, kind: Any) -> None:
     """Refuse a column that can hold something else than ids, or lists of them for `items`."""
     listed = name == "items"
     inner = kind.value_type if pa.types.is_dictionary(kind) or (listed and _is_list(kind)) else kind
@@ -177,7 +176,7 @@ def _check_type(path: Path, name: str, kind: pa.DataType) -> None:
         raise ValuerecError(f"{path}, column {name} is {kind}; write {wanted}.")
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(kind: Any) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 

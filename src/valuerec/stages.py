@@ -92,7 +92,7 @@ def recommend(
 ) -> Recommended:
     """Recommend for every session of a file, in memory that does not grow with it; for lists use `Model.recommend`.
 
-    The work is kept part by part in a hidden folder beside `out`, from which a stopped call goes on (docs/recommend.md).
+    The work is kept part by part in a hidden folder beside `out`, from which a stopped call goes on.
 
     Args:
         model: a RUN or a bundle.

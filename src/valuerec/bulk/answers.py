@@ -100,14 +100,14 @@ def _batch(answers: Answers, catalogue: Catalogue) -> pa.RecordBatch:
     missing = pa.nulls(len(columns.item_F), pa.float64())
     items = pa.StructArray.from_arrays(
         [
-            catalogue.array.take(pa.array(columns.item_F)),
-            *(missing if each is None else pa.array(each) for each in numbers),
+            catalogue.array.take(pa.array(columns.item_F, pa.int64())),
+            *(missing if each is None else pa.array(each, pa.float64()) for each in numbers),
         ],
         fields=list(_ITEM),
     )
     offset_B = np.concatenate([[0], np.cumsum(columns.count_B)]).astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(offset_B), items)
-    return pa.record_batch([answers.session_B, lists, pa.array(answers.unknown_B)], schema=_SCHEMA)
+    lists = pa.ListArray.from_arrays(pa.array(offset_B, pa.int32()), items)
+    return pa.record_batch([answers.session_B, lists, pa.array(answers.unknown_B, pa.int32())], schema=_SCHEMA)
 
 
 def _told(answers: Answers, catalogue: Catalogue) -> Iterator[tuple[str, int, list[tuple[Any, ...]]]]:
@@ -118,8 +118,8 @@ def _told(answers: Answers, catalogue: Catalogue) -> Iterator[tuple[str, int, li
     ids = [catalogue.ids[item] for item in columns.item_F.tolist()]
     items = list(zip(ids, columns.score_F.tolist(), value, spread, strict=True))
     start = 0
-    for session, unknown, count in zip(
-        answers.session_B.to_pylist(), answers.unknown_B.tolist(), columns.count_B.tolist(), strict=True
-    ):
+    sessions: list[str] = answers.session_B.to_pylist()  # type: ignore[assignment]
+    unknowns, counts = answers.unknown_B.tolist(), columns.count_B.tolist()
+    for session, unknown, count in zip(sessions, unknowns, counts, strict=True):
         yield session, unknown, items[start : start + count]
         start += count

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from valuerec.errors import ValuerecError
-from valuerec.folders import explained_io
 
 _MEMORY: Final = "512MB"  # what does not fit goes to the disk
 _ROWS: Final = 1 << 16
-_SCHEMA: Final = pa.schema([pa.field("session", pa.string()), pa.field("item", pa.int32())])
+_TYPES: Final[dict[str, pa.DataType]] = {"session": pa.string(), "item": pa.int32()}
+_SCHEMA: Final = pa.schema(_TYPES)
 _SORTED: Final = """
     SELECT first, session, item
     FROM (
@@ -38,7 +38,7 @@ def grouped(events: Iterable[tuple[str, int | None]], folder: Path) -> Iterator[
         ValuerecError: where memory or disk do not suffice.
     """
     rows = folder / "events.parquet"
-    with explained_io(f"Writing {folder}"), pq.ParquetWriter(rows, _SCHEMA, compression="lz4") as writer:
+    with pq.ParquetWriter(rows, _SCHEMA, compression="lz4") as writer:
         for batch in _batches(events):
             writer.write_batch(batch)
     try:

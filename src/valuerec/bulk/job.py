@@ -137,7 +137,7 @@ class _Job:
             return _told(work.staged, recommendations)
         self._begin(resume)
         try:
-            with self._asked.listening():
+            with explained_io(f"Writing {work.target}"), self._asked.listening():
                 self._work_parts()
                 answers = work.path / "answers"
                 join_parts(answers, self._ending, work.parts)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from valuerec.bulk.columns import Known
 from valuerec.bulk.grouping import grouped
-from valuerec.folders import explained_io
 from valuerec.sessions import Event, stream
 
 PART: Final = 4096  # sessions of a part
@@ -60,11 +59,10 @@ def stage(source: Path, index: Mapping[str, int], folder: Path, target: Path) ->
 
     Raises:
         UsageError: for an unknown ending.
-        ValuerecError: for a file that is unreadable, empty or holds a bad row, naming file and row; or for want of
-            space on the disk.
+        ValuerecError: for a file that is unreadable, empty or holds a bad row, naming file and row.
     """
     counts = Staged(0, 0, 0, 0)
-    with explained_io(f"Writing {target}"), pq.ParquetWriter(target, _SCHEMA, compression="lz4") as writer:
+    with pq.ParquetWriter(target, _SCHEMA, compression="lz4") as writer:
         for batch, added in _batches(_sessions(source, index, folder)):
             writer.write_batch(batch, row_group_size=PART)
             counts = Staged(*(a + b for a, b in zip(counts, added, strict=True)))
@@ -73,7 +71,7 @@ def stage(source: Path, index: Mapping[str, int], folder: Path, target: Path) ->
 
 def read_part(staged: pq.ParquetFile, number: int) -> Part:
     """The sessions of one part."""
-    table = staged.read_row_group(number).combine_chunks()
+    table: Any = staged.read_row_group(number).combine_chunks()
     known = table["known"].chunk(0)
     return Part(
         table["session"].chunk(0),
@@ -104,8 +102,9 @@ def _batches(sessions: Iterable[tuple[str, list[int]]]) -> Iterator[tuple[pa.Rec
 
     def batch() -> tuple[pa.RecordBatch, Staged]:
         unknown_B, offset_B = np.frombuffer(unknown, np.int32), np.frombuffer(offsets, np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offset_B), pa.array(np.frombuffer(known, np.int32)))
-        columns = [pa.array(ids, pa.string()), lists, pa.array(unknown_B)]
+        known_E = pa.array(np.frombuffer(known, np.int32), pa.int32())
+        lists = pa.ListArray.from_arrays(pa.array(offset_B, pa.int32()), known_E)
+        columns = [pa.array(ids, pa.string()), lists, pa.array(unknown_B, pa.int32())]
         counts = Staged(len(ids), empty, int(unknown_B.sum()), int((np.diff(offset_B) == 0).sum()))
         return pa.record_batch(columns, schema=_SCHEMA), counts
 

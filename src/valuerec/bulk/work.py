@@ -1,8 +1,8 @@
 """The hidden folder of a job in progress: what a stopped one goes on from.
 
-Beside the output OUT it is `.OUT.partial` and holds `sessions.parquet` (the input, staged), `manifest.json` (what the job
-was begun with, and the counts of the input), `part-N` for each part that is done, `parts.jsonl` (a line a part: size,
-SHA-256, recommendations), and towards the end `answers` and `done.json` (what OUT is to be). Each appears whole.
+Beside the output OUT it is `.OUT.partial`. It holds `sessions.parquet` (the input, staged), `manifest.json` (what the
+job was begun with, and the counts of the input), `part-N` for each part that is done, `parts.jsonl` (a line a part:
+size, SHA-256, recommendations), and at the end `answers` and `done.json` (what OUT is to be).
 """
 
 from __future__ import annotations
@@ -13,11 +13,20 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-
 from valuerec.bulk.staging import Staged
 from valuerec.errors import UsageError
-from valuerec.folders import MANIFEST, check_whole, flush, make_parents, read_json, read_manifest, replaced, sha256
-from valuerec.folders import write_json, write_manifest
+from valuerec.folders import (
+    MANIFEST,
+    check_whole,
+    flush,
+    make_parents,
+    read_json,
+    read_manifest,
+    replaced,
+    sha256,
+    write_json,
+    write_manifest,
+)
 from valuerec.locks import Lock, try_lock
 
 KIND: Final = "recommendation"
@@ -152,9 +161,7 @@ class Work:
         content = {"begun_with": self.begun_with, "counts": self.staged._asdict(), "sha256": sha256(answers)}
         write_json(self.path / _DONE, content | {"recommendations": sum(self.recommendations)})
         if self.target.exists():
-            raise UsageError(
-                f"The output {self.target} has come to exist meanwhile; remove it, and go on with --resume."
-            )
+            raise UsageError(f"The output {self.target} has appeared meanwhile; remove it, and go on with --resume.")
         answers.replace(self.target)
         flush(self.target.parent)
         self.remove()
