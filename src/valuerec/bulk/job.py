@@ -20,7 +20,7 @@ from valuerec.backbones import Backbone
 from valuerec.bulk.answers import Answers, Catalogue, join_parts, write_part
 from valuerec.bulk.columns import Known, rank
 from valuerec.bulk.staging import PART, Staged, read_part, stage
-from valuerec.bulk.work import Work
+from valuerec.bulk.work import Work, folder_of
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import MANIFEST, explained_io, sha256
 from valuerec.interrupts import Asked
@@ -79,7 +79,7 @@ def recommend(
         "pyarrow": pa.__version__,
     }
     with explained_io(f"Writing {out}"):
-        if target.exists() and not resume:
+        if target.exists() and not (resume and folder_of(target).is_dir()):
             raise UsageError(f"The output {out} exists already; remove it or name another file.")
         work = Work(target, begun_with)
         try:
@@ -132,6 +132,7 @@ class _Job:
         if work.target.exists():
             recommendations = work.finished()
             if recommendations is None:
+                work.remove_if_empty()
                 raise UsageError(f"The output {work.target} exists already; remove it or name another file.")
             work.remove()
             return _told(work.staged, recommendations)

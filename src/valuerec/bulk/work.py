@@ -7,6 +7,7 @@ size, SHA-256, recommendations), and at the end `answers` and `done.json` (what 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -36,6 +37,11 @@ _JOURNAL: Final = "parts.jsonl"
 _DONE: Final = "done.json"
 
 
+def folder_of(target: Path) -> Path:
+    """Where the work for an output is."""
+    return target.with_name(f".{target.name}.partial")
+
+
 class Work:
     """A job's folder, locked for this process.
 
@@ -49,7 +55,7 @@ class Work:
 
     def __init__(self, target: Path, begun_with: dict[str, Any]) -> None:
         self.target, self.begun_with = target, begun_with
-        self.path = target.with_name(f".{target.name}.partial")
+        self.path = folder_of(target)
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise UsageError(f"{self.path} is in the way; remove it or name another output.")
         make_parents(target.parent)
@@ -185,6 +191,11 @@ class Work:
             elif each.name != _DONE:
                 each.unlink()
         (self.path / _DONE).unlink(missing_ok=True)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder where nothing is in it."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def remove(self) -> None:
         """Remove the folder."""
