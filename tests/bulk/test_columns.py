@@ -67,9 +67,7 @@ def test_portions_laid_end_to_end_are_the_whole(lists: list[list[int]], size: in
 @given(lists=sessions)
 def test_histories_are_those_of_lists(lists: list[list[int]]) -> None:
     model = MODELS["vpq"]
-    for found, right in zip(
-        histories(known_of(lists), model.network.window, N), model.histories(lists), strict=True
-    ):
+    for found, right in zip(histories(known_of(lists), model.network.window, N), model.histories(lists), strict=True):
         assert found.dtype == right.dtype and torch.equal(found, right)
 
 

@@ -47,7 +47,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in.jsonl"
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -57,7 +57,7 @@ def stops_at(sessions: int, how: Callable[[], None] | None = None) -> Callable[[
     def told(done: int, total: int) -> None:
         if done >= sessions:
             if how is None:
-                raise Stop
+                raise StopError
             how()
 
     return told
@@ -105,7 +105,7 @@ def test_a_stopped_job_goes_on_to_the_same_bytes(model: Path, source: Path, out:
     undisturbed, target = source.with_name(f"whole{Path(out).suffix}"), source.with_name(out)
     right = vr.recommend(model, source, out=undisturbed, k=5)
     for sessions in stops:
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             vr.recommend(model, source, out=target, k=5, resume=True, progress=stops_at(sessions))
         assert not target.exists()
     told: list[int] = []
@@ -131,7 +131,7 @@ def test_the_number_of_threads_changes_nothing(model: Path, source: Path) -> Non
 
 def begun(model: Path, source: Path) -> Path:
     target = source.with_name("out.parquet")
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         vr.recommend(model, source, out=target, k=5, progress=stops_at(200))
     return target
 
@@ -195,7 +195,7 @@ def test_killed_between_the_end_and_the_cleaning_it_is_done(
     target = source.with_name("out.parquet")
     with monkeypatch.context() as patch:
         patch.setattr(Work, "remove", lambda self: stops_at(0)(0, 0))
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             vr.recommend(model, source, out=target, k=5)
     content = target.read_bytes()
     with pytest.raises(UsageError, match="exists already"):
@@ -217,7 +217,7 @@ def test_one_process_at_a_time(model: Path, source: Path) -> None:
 
 def test_what_appears_meanwhile_is_left_alone(model: Path, source: Path) -> None:
     target = source.with_name("out.parquet")
-    with pytest.raises(UsageError, match=r"appeared meanwhile; .* 5 parts of 64 sessions are kept; go on with --resume"):
+    with pytest.raises(UsageError, match=r"appeared meanwhile; .* 5 parts of 64 sessions are kept; go on"):
         vr.recommend(model, source, out=target, progress=stops_at(COUNT, lambda: target.write_text("mine")))
     assert target.read_text() == "mine"
     target.unlink()
@@ -248,7 +248,8 @@ def test_being_asked_to_end_ends_after_the_part_and_says_how_to_go_on(
         out, told = capsys.readouterr()
         again = shlex.join(["valuerec", *line, "--resume"])
         assert (out, told) == ("", f"valuerec: Interrupted; go on with: {again}\n")
-        assert len(Work(target, {})._entries()) == 1 and not target.exists()
+        journal = target.with_name(".out file.parquet.partial") / "parts.jsonl"
+        assert len(journal.read_text().splitlines()) == 1 and not target.exists()
         assert cli.run([*line, "--resume", "--json"]) == 0
     finally:
         signal.signal(signal.SIGTERM, before)
