@@ -1,11 +1,13 @@
 """Recommending for a large file: sessions a second, and memory that does not grow with the file.
 
-    python benchmarks/recommend.py [--sessions 1000000] [--format jsonl] [--items 10000] [--model RUN --data DATASET] [--json]
+    python benchmarks/recommend.py [--sessions 1000000] [--format jsonl] [--items 10000] [--json]
+    python benchmarks/recommend.py --model runs/vpq --data data/shop
 
-A made-up SASRec-VPQ and made-up sessions, or a trained RUN and its dataset's sessions, over and over. `valuerec.recommend`
-to Parquet in a process of its own, first for a tenth of the sessions, then for all: wall-clock rate, rate while ranking,
-peak RSS of both. Beside it, in turn within one process, the plain path (`Model.answers`, a Python object an item) and the
-fast one (`bulk.columns.rank`), without files, for `--compared` sessions.
+A made-up SASRec-VPQ and made-up sessions, or a trained RUN and its dataset's sessions, over and over.
+`valuerec.recommend` to Parquet in a process of its own, first for a tenth of the sessions, then for all: wall-clock
+rate, rate while ranking, peak RSS of both. Beside it, in turn within one process and by one thread, the plain path
+(`Model.answers`, a Python object an item) and the fast one (`bulk.columns.rank`), without files, for `--compared`
+sessions.
 """
 
 from __future__ import annotations

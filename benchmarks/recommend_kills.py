@@ -4,9 +4,9 @@
 
 A tiny model and five parts of sessions, in processes of their own. Half of the cases are killed (SIGKILL) at an
 operation on a file, which go through every one of them in turn, the others at a random time; every third once more
-while it goes on. Checked each time: the output is not there, or whole; the parts that the journal names are whole and not fewer than
-before; `--resume` ends with the bytes of an undisturbed run and leaves nothing else. With --rows, a line a case is kept
-in a file, and a later call goes on after the last.
+while it goes on. Checked each time: the output is not there, or whole; the parts that the journal names are whole and
+not fewer than before; `--resume` ends with the bytes of an undisturbed run and leaves nothing else. With --rows, a line
+a case is kept in a file, and a later call goes on after the last.
 """
 
 from __future__ import annotations

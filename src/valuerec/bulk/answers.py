@@ -35,6 +35,7 @@ _SCHEMA: Final = pa.schema(
         pa.field("unknown", pa.int32()),
     ]
 )
+_REPEATED: Final = ["items.list.element.id"]  # a dictionary of the rest, which repeats nothing, costs time and space
 _CSV: Final = ("session", "rank", "item", "score", "value", "uncertainty")
 
 
@@ -56,7 +57,7 @@ class Catalogue:
 def write_part(path: Path, ending: str, answers: Sequence[Answers], catalogue: Catalogue) -> None:
     """Write a part of a file of this ending."""
     if ending == ".parquet":
-        with pq.ParquetWriter(path, _SCHEMA) as writer:
+        with pq.ParquetWriter(path, _SCHEMA, use_dictionary=_REPEATED) as writer:
             writer.write_table(pa.Table.from_batches([_batch(each, catalogue) for each in answers]).combine_chunks())
         return
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -77,7 +78,7 @@ def write_part(path: Path, ending: str, answers: Sequence[Answers], catalogue: C
 def join_parts(path: Path, ending: str, parts: Iterable[Path]) -> None:
     """Write the file that the parts make."""
     if ending == ".parquet":
-        with pq.ParquetWriter(path, _SCHEMA) as writer:
+        with pq.ParquetWriter(path, _SCHEMA, use_dictionary=_REPEATED) as writer:
             for part in parts:
                 writer.write_table(pq.read_table(part, schema=_SCHEMA).combine_chunks())
         return
