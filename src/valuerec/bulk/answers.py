@@ -35,7 +35,9 @@ _SCHEMA: Final = pa.schema(
         pa.field("unknown", pa.int32()),
     ]
 )
-_REPEATED: Final = ["items.list.element.id"]  # a dictionary of the rest, which repeats nothing, costs time and space
+_REPEATED: Final[Any] = [
+    "items.list.element.id"
+]  # a dictionary of the rest, which repeats nothing, costs time and space
 _CSV: Final = ("session", "rank", "item", "score", "value", "uncertainty")
 
 
