@@ -31,6 +31,7 @@ bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle mac
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/ranking.py
+	$(BIN)/python benchmarks/recommend.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/checkpoints.py

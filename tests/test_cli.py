@@ -228,7 +228,7 @@ def test_the_whole_way_in_processes_of_their_own(tmp_path: Path) -> None:
     assert called(["nothing"]).returncode == 2
     assert called(["info", str(tmp_path)]).returncode == 2
     made.live.write_text("{")
-    failed = called([*made.recommend, "--out", str(answers)])
+    failed = called([*made.recommend, "--out", str(tmp_path / "more.csv")])
     assert (failed.returncode, failed.stdout) == (1, "") and "line 1 is not JSON" in failed.stderr
 
 
@@ -286,6 +286,8 @@ BAD_USAGE = {
     "valuerec recommend RUN --sessions LIVE --out OUT.txt": "is not known by its ending",
     "valuerec recommend RUN --sessions LIVE --out OUT.csv --k 0": "k is 0",
     "valuerec recommend RUN --sessions LIVE --out LIVE": "is the input",
+    "valuerec recommend RUN --sessions LIVE --out LOG": "exists already",
+    "valuerec recommend RUN --sessions LIVE --out LOG --resume": "exists already",
     "valuerec recommend RUN --sessions LIVE --out RUN/metrics.json": "lies in a folder of valuerec's",
     "valuerec plan nowhere": "does not exist",
     "valuerec plan items=many": "items is 'many'",
@@ -420,7 +422,7 @@ def test_an_output_in_use_is_left_alone(
 
 def test_more_than_the_catalogue_gives_the_catalogue_and_seen_items_can_stay_out(world: World, tmp_path: Path) -> None:
     def items(*options: str) -> list[list[str]]:
-        out = tmp_path / "deep" / "er" / "out.jsonl"
+        out = tmp_path / "deep" / f"er{len(options)}" / "out.jsonl"
         assert cli.run([*world.recommend, "--k", "1000", "--out", str(out), *options]) == 0
         lines = [json.loads(line) for line in out.read_text().splitlines()]
         return [[item["id"] for item in line["items"]] for line in lines]
@@ -720,5 +722,6 @@ def test_a_later_log_is_trained_from_an_earlier_run(
     assert start["run"] == str(world.run) and start["items"] == {"stayed": 30, "new": 4, "retired": 0}
     later.live.write_text('["item 33", "item 4"]\n')
     for run, hints in ((world.run, True), (later.run, False)):
-        assert cli.run(["recommend", str(run), "--sessions", str(later.live), "--out", str(tmp_path / "out.csv")]) == 0
+        out = tmp_path / f"{hints}.csv"
+        assert cli.run(["recommend", str(run), "--sessions", str(later.live), "--out", str(out)]) == 0
         assert (f"valuerec train DATASET --from {run} --out NEW" in capsys.readouterr().out) == hints

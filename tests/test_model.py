@@ -100,14 +100,18 @@ def test_every_format_in_and_out_says_the_same(runs: dict[str, Path], tmp_path: 
     else:
         source.write_text(CONTENT[ending])
     done = vr.recommend(runs["vpq"], source, out=target, k=4)
-    assert done == (3, 12, 2, 1)
+    assert done == (3, 12, 2, 1, 1)
     expected = vr.load(runs["vpq"]).recommend([["i003"], ["i004"], []], k=4)
     if answer == "jsonl":
         lines = [json.loads(line) for line in target.read_text().splitlines()]
         assert [(line["session"], line["unknown"]) for line in lines] == [("a", 1), ("3", 1), ("5", 0)]
         found = [[item["id"] for item in line["items"]] for line in lines]
+    elif answer == "parquet":
+        rows = pq.read_table(target).to_pylist()
+        assert [(row["session"], row["unknown"]) for row in rows] == [("a", 1), ("3", 1), ("5", 0)]
+        found = [[item["id"] for item in row["items"]] for row in rows]
     else:
-        table = pa.csv.read_csv(target) if answer == "csv" else pq.read_table(target)
+        table = pa.csv.read_csv(target)
         assert table.column_names == ["session", "rank", "item", "score", "value", "uncertainty"]
         assert table["rank"].to_pylist() == [1, 2, 3, 4] * 3
         items = table["item"].to_pylist()

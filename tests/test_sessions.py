@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.model import Answer, Recommendation
-from valuerec.sessions import FORMATS, Session, read_sessions, write_answers
+from valuerec.sessions import FORMATS, Session, read_sessions
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -185,57 +183,3 @@ def test_an_unknown_ending_is_a_wrong_call_and_a_missing_file_is_not(tmp_path: P
     with pytest.raises(ValuerecError, match="no such file") as caught:
         read_sessions(tmp_path / "a.csv")
     assert not isinstance(caught.value, UsageError)
-
-
-ANSWERS = [
-    ("a", Answer([Recommendation("1", 0.5, 1.25, 0.0), Recommendation('é,"\t\n', 0.25, -1.0, 2.0)], 0)),
-    ("b", Answer([], 3)),
-    ("c", Answer([Recommendation("2", 0.125, None, None)], 1)),
-]
-ROWS = [
-    ("a", 1, "1", 0.5, 1.25, 0.0),
-    ("a", 2, 'é,"\t\n', 0.25, -1.0, 2.0),
-    ("c", 1, "2", 0.125, None, None),
-]
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.parquet"])
-def test_every_format_of_answers_holds_every_number(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    write_answers(path, ANSWERS)
-    if name == "a.jsonl":
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        assert [(line["session"], line["unknown"]) for line in lines] == [("a", 0), ("b", 3), ("c", 1)]
-        rows = [(line["session"], rank, *item.values()) for line in lines for rank, item in enumerate(line["items"], 1)]
-    elif name == "a.parquet":
-        rows = [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
-    else:
-        with path.open(encoding="utf-8", newline="") as file:
-            read = list(csv.reader(file, delimiter="\t" if name == "a.tsv" else ","))[1:]
-        rows = [
-            (session, int(rank), item, *(float(number) if number else None for number in numbers))
-            for session, rank, item, *numbers in read
-        ]
-    assert rows == ROWS
-
-
-def test_more_answers_than_a_block_of_parquet_are_all_written(tmp_path: Path) -> None:
-    many = [(str(number), Answer([Recommendation("1", 0.5, None, None)] * 20, 0)) for number in range(7_000)]
-    write_answers(tmp_path / "a.parquet", many)
-    table = pq.read_table(tmp_path / "a.parquet")
-    assert len(table) == 140_000 and table["session"][-1].as_py() == "6999"
-    write_answers(tmp_path / "none.parquet", [])
-    assert pq.read_table(tmp_path / "none.parquet").schema == table.schema
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_answers_appear_whole_or_not_at_all(tmp_path: Path, ending: str) -> None:
-    def breaks_off() -> Iterator[tuple[str, Answer]]:
-        yield ANSWERS[0]
-        raise ValuerecError("Enough.")
-
-    path = tmp_path / f"a.{ending}"
-    path.write_text("older answers")
-    with pytest.raises(ValuerecError, match=r"Enough\."):
-        write_answers(path, breaks_off())
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(path.name, "older answers")]

@@ -48,8 +48,14 @@ def test_it_shows_the_public_commands_that_it_runs(shown: tuple[Path, str]) -> N
     assert lines[0][1] == str(folder / "log.csv")
     assert "…" not in text
     for line in lines:
+        if line[0] == "recommend":
+            out = Path(line[line.index("--out") + 1])
+            before = out.read_bytes()
+            out.unlink()
         if line[0] in ("evaluate", "recommend"):  # what is shown can be typed
             assert cli.run(line) == 0
+        if line[0] == "recommend":
+            assert out.read_bytes() == before
 
 
 def test_its_figures_are_those_of_its_files(shown: tuple[Path, str]) -> None:

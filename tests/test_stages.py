@@ -42,7 +42,7 @@ def test_a_file_is_answered_like_lists(run: Path, tmp_path: Path, name: str, exc
         exclude_seen=exclude_seen,
         progress=lambda *counts: told.append(counts),
     )
-    assert done == (4, 24, 3, 2) and told == [(4, 4)]
+    assert done == (4, 24, 3, 1, 2) and told == [(0, 4), (4, 4)]
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     answers = vr.load(run).recommend([session.items for session in LIVE], k=6, exclude_seen=exclude_seen)
     assert [line["session"] for line in lines] == [session.id for session in LIVE]

@@ -456,7 +456,7 @@ def evaluate(
     """
     from valuerec import stages
 
-    with _bar("Ranking") as told:
+    with _bar("Ranking", "events") as told:
         metrics = stages.evaluate(run, split, data=data, device=device, recommend=recommend, progress=told)
     if json:
         _print_json({split: metrics})
@@ -517,6 +517,7 @@ def recommend(
     out: Path,
     k: int = 20,
     exclude_seen: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
     """Recommend items for every session of a file, with score, value and uncertainty.
@@ -533,21 +534,23 @@ def recommend(
         Items a session.
     exclude_seen
         Leave out a session's own items.
+    resume
+        Go on where a call that was stopped got to, with the same model, sessions and options.
     """
     from valuerec import stages
 
-    with _bar("Recommending") as told:
-        done = stages.recommend(model, sessions, out=out, k=k, exclude_seen=exclude_seen, progress=told)
+    with _bar("Recommending", "sessions") as told:
+        done = stages.recommend(model, sessions, out=out, k=k, exclude_seen=exclude_seen, resume=resume, progress=told)
     if json:
         _print_json(done._asdict())
         return
     _say(
         f"{done.recommendations} recommendations for {done.sessions} sessions written to {out}. Unknown items passed "
         f"over: {done.unknown_items}. Sessions without a known item, answered like an empty one: "
-        f"{done.sessions_without_known_items}."
+        f"{done.sessions_without_known_items}. Empty to begin with: {done.empty_sessions}."
     )
     if done.many_unknown:
-        _say(f"To recommend new items too, train on with a later log: valuerec train DATASET --from {run} --out NEW")
+        _say(f"To recommend new items too, train on with a later log: valuerec train DATASET --from {model} --out NEW")
 
 
 @app.command(
@@ -969,16 +972,12 @@ def _status(what: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, on a terminal."""
-    from rich.progress import Progress
+def _bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, a line now and then elsewhere."""
+    from valuerec.printing import PlainConsole, progress
 
-    from valuerec.printing import PlainConsole
-
-    console = PlainConsole(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with progress(PlainConsole(stderr=True), what, unit) as told:
+        yield told
 
 
 def _print_json(content: Any) -> None:

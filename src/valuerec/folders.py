@@ -87,7 +87,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     with explained_io(f"Writing {path}"):
         check_unused(path)
-        _make_parents(path.parent)
+        make_parents(path.parent)
         clear_leftovers(path)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         lock = try_lock(partial)
@@ -127,10 +127,10 @@ def clear_leftovers(path: Path) -> None:
                 lock.release()
 
 
-def _make_parents(path: Path) -> None:
+def make_parents(path: Path) -> None:
     """Make a folder and those above it; what is made is on the disk."""
     if not path.is_dir():
-        _make_parents(path.parent)
+        make_parents(path.parent)
         path.mkdir(exist_ok=True)
         flush(path.parent)
 

@@ -86,16 +86,20 @@ class Model:
             raise UsageError(f"k is {k}; it must be at least 1.")
         return self._stream(iter(sessions), k, exclude_seen)
 
+    @property
+    def batch(self) -> int:
+        """How many sessions are ranked at once."""
+        return max(1, min(256, _SCORES_AT_ONCE // self.network.n_items))
+
     def _stream(self, waiting: Iterator[Sequence[str]], k: int, exclude_seen: bool) -> Iterator[Answer]:
-        size = max(1, min(256, _SCORES_AT_ONCE // self.network.n_items))
-        while block := list(islice(waiting, size)):
+        while block := list(islice(waiting, self.batch)):
             yield from self._answer(block, k, exclude_seen)
 
     def _answer(self, sessions: list[Sequence[str]], k: int, exclude_seen: bool) -> list[Answer]:
         for session in sessions:
             if isinstance(session, str) or not all(isinstance(item, str) for item in session):
                 raise UsageError(f'The session {session!r} is not a sequence of item ids as text; write ["id", "id"].')
-        rankings = self._engine.rank([Wanted(session=each, k=k, exclude_seen=exclude_seen) for each in sessions])
+        rankings = self.engine.rank([Wanted(session=each, k=k, exclude_seen=exclude_seen) for each in sessions])
         answers = []
         for session, ranking in zip(sessions, rankings, strict=True):
             items = [Recommendation(item.id, item.score, item.value, item.uncertainty) for item in ranking.items]
@@ -103,7 +107,8 @@ class Model:
         return answers
 
     @functools.cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """What ranks."""
         return Engine(self)
 
     def histories(self, known: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+_SECONDS: Final = 30.0  # between two lines
 
 
 class PlainConsole(Console):
@@ -32,3 +41,60 @@ def whole_table(*headers: str, title: str | None = None, numbers: bool = False) 
         figures = numbers and place > 0
         table.add_column(header, overflow="fold", no_wrap=figures, justify="right" if figures else "left")
     return table
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """As text; nothing while nothing is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self._unit}/s")
+
+
+@contextlib.contextmanager
+def progress(console: Console, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Tell how much of how much is done: by a bar on a terminal, by a line every half minute elsewhere.
+
+    Args:
+        console: where to.
+        what: is being done.
+        unit: what is counted.
+    """
+    if not console.is_terminal:
+        yield _Lines(console, what, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+    """Progress in lines."""
+
+    def __init__(self, console: Console, what: str, unit: str) -> None:
+        self._console, self._what, self._unit = console, what, unit
+        self._begun: tuple[float, int] | None = None
+        self._told = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun, self._told = (now, done), now
+        elif now - self._told >= _SECONDS and done < total:
+            self._told = now
+            rate = (done - self._begun[1]) / (now - self._begun[0])
+            left = f", {(total - done) / rate / 60:,.0f} min left" if rate > 0 else ""
+            line = f"  {self._what}: {done:,} of {total:,} {self._unit} ({rate:,.0f}/s{left})"
+            self._console.print(line, soft_wrap=True)

@@ -32,7 +32,8 @@ PENALTY: Final = 20.0  # λ of a model whose method has none (the paper's)
 _NUMBERS: Final = 1 << 24  # of one batch of scores
 _TILE: Final = 1 << 13
 _WIDEST: Final = 1 << 13  # items by mean, beyond which all items' heads are scored
-_FACTS: Final = 1 << 23  # numbers of Q-heads gathered at once
+_FACTS: Final = 1 << 23  # numbers of Q-heads that sessions of one portion are told of
+_CACHED: Final = 1 << 17  # of these gathered at once: what a core's cache holds
 
 
 class NoValuesError(UsageError):
@@ -164,8 +165,20 @@ class Engine:
     @torch.inference_mode()
     def state(self, known: list[list[int]]) -> Tensor:
         """The states of sessions given as the indices of their items, B×D (float64)."""
-        state_BD: Tensor = self._encoder(*self.model.histories(known))
+        return self.encode(*self.model.histories(known))
+
+    def encode(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+        """The states of histories, B×D (float64)."""
+        state_BD: Tensor = self._encoder(items_BL, length_B)
         return state_BD.double()
+
+    @property
+    def head(self) -> LinearHead:
+        """What orders the catalogue where nothing else is asked for: the item head, or the mean of the Q-heads."""
+        if self.model.recommends_by == "items":
+            return self._items
+        assert self._means is not None  # a method without a critic recommends by items
+        return self._means
 
     def _block(self, wanted: Sequence[Wanted]) -> list[Ranking]:
         index = self.model.index
@@ -230,6 +243,17 @@ class Engine:
         assert self._q is not None
         return self._q.of_each(state_BD, item_BM)
 
+    def values(self, state_BD: Tensor, item_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the Q-heads in float64 of M items a row, each B×M."""
+        assert self._q is not None
+        rows = max(1, _CACHED // max(1, item_BM.shape[1] * self._q.n_heads * state_BD.shape[1]))
+        means, spreads = [], []
+        for state_RD, item_RM in zip(torch.split(state_BD, rows), torch.split(item_BM, rows), strict=True):
+            q_RMK = self.q(state_RD, item_RM)
+            means.append(q_RMK.mean(dim=2))
+            spreads.append(q_RMK.std(dim=2, correction=0))
+        return torch.cat(means), torch.cat(spreads)
+
     def _facts(self, state_BD: Tensor, normaliser_B: list[float], picks: dict[int, _Pick]) -> dict[int, _Facts]:
         """What is told of the chosen items, for as many sessions at once as fit."""
         facts: dict[int, _Facts] = {}
@@ -244,8 +268,7 @@ class Engine:
             relevance = (self._items.exact(state_PD, item_PM) - normaliser_P1).exp().tolist()
             value = spread = None
             if self._q is not None:
-                q_PMK = self.q(state_PD, item_PM)
-                value, spread = q_PMK.mean(dim=2).tolist(), q_PMK.std(dim=2, correction=0).tolist()
+                value, spread = (part_PM.tolist() for part_PM in self.values(state_PD, item_PM))
             for place, row in enumerate(rows):
                 count = len(picks[row].items)
                 facts[row] = _Facts(

@@ -1,29 +1,31 @@
-"""Files of sessions to recommend for, and files of recommendations.
+"""Files of sessions to recommend for.
 
 Sessions, oldest item first, as
 - JSON lines: `{"session": "a", "items": ["1", "2"]}`, or just `["1", "2"]`;
 - CSV (.csv, .tsv) with the columns `session` and `item`, a row an event in order, an empty item for an empty session;
 - Parquet: `session` and `item` like CSV, or `session` and `items` (a list a row).
-Ids may be text or whole numbers; they are text from here on. A file of sessions is read into memory whole: split one
-that is too large. Answers are written as they come.
+Ids may be text or whole numbers; they are text from here on. In a file with a row an event the rows of a session need
+not stand together; the session stands where it begins. Files are read a piece at a time (`stream`).
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import explained_io
-from valuerec.model import Answer
 
 FORMATS: Final = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
+LONGEST_LINE: Final = 1 << 26  # characters of a line of text
+_ROWS: Final = 1 << 12  # of Parquet at a time
+_BUFFER: Final = 1 << 20
 
 
 class Session(NamedTuple):
@@ -33,6 +35,13 @@ class Session(NamedTuple):
     items: list[str]
 
 
+class Event(NamedTuple):
+    """A row of a file with a row an event; without an item it only says that the session exists."""
+
+    session: str
+    item: str | None
+
+
 def check_format(path: Path) -> None:
     """Refuse a file whose name does not end like a known format."""
     if path.suffix.lower() not in FORMATS:
@@ -40,30 +49,64 @@ def check_format(path: Path) -> None:
 
 
 def read_sessions(path: Path) -> list[Session]:
-    """The sessions of a file, in the order in which they begin.
+    """The sessions of a file, in the order in which they begin, all in memory.
 
     Raises:
         UsageError: for an unknown ending.
         ValuerecError: for a missing, unreadable or empty file, naming the line or column.
     """
+    sessions: list[Session] = []
+    rows: dict[str, list[str]] = {}
+    for row in stream(path):
+        if isinstance(row, Session):
+            sessions.append(row)
+        else:
+            items = rows.setdefault(row.session, [])
+            if row.item is not None:
+                items.append(row.item)
+    return sessions + [Session(name, items) for name, items in rows.items()]
+
+
+def stream(path: Path) -> Iterator[Session] | Iterator[Event]:
+    """The sessions of a file one after the other, or the events of one with a row an event.
+
+    Raises:
+        UsageError: for an unknown ending.
+        ValuerecError: where it is come to: for a missing, unreadable or empty file, naming the line or column.
+    """
     check_format(path)
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+    return _stream(path)
+
+
+def _stream(path: Path) -> Iterator[Any]:
+    readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    rows: Iterator[Any] = readers.get(path.suffix.lower(), _json_lines)(path)
     with explained_io(f"Reading {path}"):
         if path.stat().st_size == 0:
             raise ValuerecError(f"{path} is empty; give a file with at least one session.")
         try:
-            sessions = readers.get(path.suffix.lower(), _read_json_lines)(path)
+            first = next(rows, None)
+            if first is None:
+                raise ValuerecError(f"{path} holds no session; give a file with at least one.")
+            yield first
+            yield from rows
         except UnicodeDecodeError as error:
             raise ValuerecError(f"{path} is not UTF-8 text (byte {error.start}); convert it to UTF-8.") from error
-    if not sessions:
-        raise ValuerecError(f"{path} holds no session; give a file with at least one.")
-    return sessions
 
 
-def _read_json_lines(path: Path) -> list[Session]:
-    sessions = []
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """The lines of a text, each of a length that fits into memory."""
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE:
+            raise ValuerecError(f"{path}, line {number} has {LONGEST_LINE} characters or more; write shorter lines.")
+        yield line
+
+
+def _json_lines(path: Path) -> Iterator[Session]:
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(path, file), start=1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
@@ -75,19 +118,17 @@ def _read_json_lines(path: Path) -> list[Session]:
                 content = {"session": str(number), "items": content}
             if not isinstance(content, dict) or "session" not in content or not isinstance(content.get("items"), list):
                 raise ValuerecError(f'{where} is no session; write {{"session": "id", "items": ["id", "id"]}}.')
-            items = [_id(item, f"{where}, items") for item in content["items"]]
-            sessions.append(Session(_id(content["session"], f"{where}, session"), items))
-    return sessions
+            items = [_id(item, where, "items") for item in content["items"]]
+            yield Session(_id(content["session"], where, "session"), items)
 
 
-def _read_csv(path: Path) -> list[Session]:
+def _csv(path: Path) -> Iterator[Event]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        rows = csv.reader(_lines(path, file), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         try:
             header = next(rows, [])
             _check_columns(path, header, ("session", "item"))
             session, item = header.index("session"), header.index("item")
-            events = []
             for row in rows:
                 if not row:
                     continue
@@ -95,46 +136,47 @@ def _read_csv(path: Path) -> list[Session]:
                     raise ValuerecError(
                         f"{path}, line {rows.line_num} has {len(row)} fields, the header {len(header)}; mend the line."
                     )
-                events.append((_id(row[session], f"{path}, line {rows.line_num}, session"), row[item] or None))
+                yield Event(_id(row[session], f"{path}, line {rows.line_num}", "session"), row[item] or None)
         except csv.Error as error:
             raise ValuerecError(f"{path}, line {rows.line_num} is not CSV ({error}); mend the line.") from error
-    return _gather(events)
 
 
-def _read_parquet(path: Path) -> list[Session]:
+def _parquet(path: Path) -> Iterator[Session] | Iterator[Event]:
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+            listed = "items" in file.schema_arrow.names
+            wanted = ("session", "items" if listed else "item")
+            _check_columns(path, file.schema_arrow.names, wanted)
+            for name in wanted:
+                _check_type(path, name, file.schema_arrow.field(name).type)
+            row = 0
+            for batch in file.iter_batches(_ROWS, columns=list(wanted)):
+                for named, value in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
+                    row += 1
+                    where = f"{path}, row {row}"
+                    session = _id(named, where, "session")
+                    if listed:
+                        yield Session(session, [_id(item, where, "items") for item in value or []])
+                    else:
+                        yield Event(session, None if value is None else _id(value, where, "item"))
+    except pa.ArrowException as error:
         raise ValuerecError(f"{path} is not a readable Parquet file; write it again.") from error
-    listed = "items" in table.column_names
-    _check_columns(path, table.column_names, ("session", "items" if listed else "item"))
-    ids = _plain(path, table, "session")
-    values = _plain(path, table, "items" if listed else "item")
-    names = [_id(value, f"{path}, row {row}, session") for row, value in enumerate(ids, start=1)]
-    if not listed:
-        items = [
-            None if value is None else _id(value, f"{path}, row {row}, item") for row, value in enumerate(values, 1)
-        ]
-        return _gather(zip(names, items, strict=True))
-    sessions = []
-    for row, (name, value) in enumerate(zip(names, values, strict=True), start=1):
-        sessions.append(Session(name, [_id(item, f"{path}, row {row}, items") for item in value or []]))
-    return sessions
+    except OSError as error:
+        if error.errno is not None:  # not one of pyarrow's own, of its decoders
+            raise
+        raise ValuerecError(f"{path} is not a readable Parquet file; write it again.") from error
 
 
-def _plain(path: Path, table: pa.Table, name: str) -> list[Any]:
-    """A column as Python values, having seen that it can hold nothing but ids, or lists of them for `items`."""
-    kind = table.schema.field(name).type
+def _check_type(path: Path, name: str, kind: Any) -> None:
+    """Refuse a column that can hold something else than ids, or lists of them for `items`."""
     listed = name == "items"
     inner = kind.value_type if pa.types.is_dictionary(kind) or (listed and _is_list(kind)) else kind
     if listed != _is_list(kind) or not any(holds(inner) for holds in _ID_TYPES):
         wanted = "a list of ids (text or whole numbers) a row" if listed else "text or whole numbers"
         raise ValuerecError(f"{path}, column {name} is {kind}; write {wanted}.")
-    values: list[Any] = table[name].to_pylist()
-    return values
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(kind: Any) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
@@ -147,25 +189,17 @@ _ID_TYPES: Final = (
 )
 
 
-def _gather(events: Iterable[tuple[str, str | None]]) -> list[Session]:
-    """Sessions of (session, item) rows; an empty item only says that the session exists."""
-    sessions: dict[str, list[str]] = {}
-    for session, item in events:
-        items = sessions.setdefault(session, [])
-        if item is not None:
-            items.append(item)
-    return [Session(session, items) for session, items in sessions.items()]
-
-
-def _id(value: Any, where: str) -> str:
+def _id(value: Any, where: str, field: str) -> str:
     """An id as text; whole numbers are their digits."""
     if isinstance(value, str) and value:
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValuerecError(f"{where}: {value!r} holds half a character; write whole Unicode text.")
+            raise ValuerecError(f"{where}, {field}: {value!r} holds half a character; write whole Unicode text.")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise ValuerecError(f"{where}: {value!r} is no id; write text or a whole number.")
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+    raise ValuerecError(f"{where}, {field}: {shown} is no id; write text or a whole number.")
 
 
 def _check_columns(path: Path, present: Sequence[str], needed: tuple[str, ...]) -> None:
@@ -177,73 +211,3 @@ def _check_columns(path: Path, present: Sequence[str], needed: tuple[str, ...]) 
             f"{path} has no column {' and no column '.join(missing)} but {', '.join(present)}; "
             f"it needs {' and '.join(needed)}."
         )
-
-
-_TYPES: Final[dict[str, pa.DataType]] = {
-    "session": pa.string(),
-    "rank": pa.int32(),
-    "item": pa.string(),
-    "score": pa.float64(),
-    "value": pa.float64(),
-    "uncertainty": pa.float64(),
-}
-_COLUMNS: Final = pa.schema(_TYPES)
-
-
-def write_answers(path: Path, answers: Iterable[tuple[str, Answer]]) -> None:
-    """Write recommendations: JSON lines with a session a line, CSV or Parquet with an item a row.
-
-    The file appears whole or not at all.
-    """
-    check_format(path)
-    partial = path.with_name(f".{path.name}.partial")
-    with explained_io(f"Writing {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if path.suffix.lower() == ".parquet":
-                _write_parquet(partial, answers)
-            elif path.suffix.lower() in (".csv", ".tsv"):
-                _write_csv(partial, answers, "\t" if path.suffix.lower() == ".tsv" else ",")
-            else:
-                _write_json_lines(partial, answers)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _rows(answers: Iterable[tuple[str, Answer]]) -> Iterator[tuple[Any, ...]]:
-    for session, answer in answers:
-        for rank, item in enumerate(answer.items, start=1):
-            yield session, rank, *item
-
-
-def _write_json_lines(path: Path, answers: Iterable[tuple[str, Answer]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for session, answer in answers:
-            items = [item._asdict() for item in answer.items]
-            line = {"session": session, "items": items, "unknown": answer.unknown}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _write_csv(path: Path, answers: Iterable[tuple[str, Answer]], delimiter: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(_COLUMNS.names)
-        writer.writerows(_rows(answers))
-
-
-def _write_parquet(path: Path, answers: Iterable[tuple[str, Answer]], block: int = 1 << 16) -> None:
-    with pq.ParquetWriter(path, _COLUMNS) as writer:
-        rows: list[tuple[Any, ...]] = []
-        for row in _rows(answers):
-            rows.append(row)
-            if len(rows) == block:
-                writer.write_table(_table(rows))
-                rows = []
-        if rows:
-            writer.write_table(_table(rows))
-
-
-def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _COLUMNS, strict=True)]
-    return pa.Table.from_arrays(columns, schema=_COLUMNS)

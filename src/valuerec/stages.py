@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from valuerec.backbones import Backbone
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
@@ -18,7 +18,10 @@ from valuerec.folders import MANIFEST, damaged_files, explained_io, kind_of, rea
 from valuerec.network import Recommend
 from valuerec.training import plan, train
 
-__all__ = ["Recommended", "evaluate", "export", "info", "plan", "prepare", "recommend", "serve", "train"]
+if TYPE_CHECKING:
+    from valuerec.bulk.job import Recommended
+
+__all__ = ["evaluate", "export", "info", "plan", "prepare", "recommend", "serve", "train"]
 
 
 def prepare(sources: Sequence[str | Path], *, format: str, out: str | Path, **options: Any) -> Dataset:
@@ -76,20 +79,6 @@ def export(run: str | Path, *, out: str | Path, onnx: bool | None = None, backbo
     return writing.export(run, out=out, onnx=onnx, backbone=backbone)
 
 
-class Recommended(NamedTuple):
-    """How recommending for a file went."""
-
-    sessions: int
-    recommendations: int
-    unknown_items: int
-    sessions_without_known_items: int
-
-    @property
-    def many_unknown(self) -> bool:
-        """Whether there is an unknown item in every tenth session, or more, on average: the catalogue has changed."""
-        return 10 * self.unknown_items >= self.sessions
-
-
 def recommend(
     model: str | Path,
     sessions: str | Path,
@@ -97,52 +86,35 @@ def recommend(
     out: str | Path,
     k: int = 20,
     exclude_seen: bool = False,
+    resume: bool = False,
     backbone: Backbone | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recommended:
-    """Recommend for every session of a file; for Python lists use `Model.recommend`.
+    """Recommend for every session of a file, in memory that does not grow with it; for lists use `Model.recommend`.
 
-    The sessions are read into memory whole (about 100 bytes an item of theirs); the answers are written as they come.
+    The work is kept part by part in a hidden folder beside `out`, from which a stopped call goes on.
 
     Args:
         model: a RUN or a bundle.
         sessions: JSON lines, CSV or Parquet; see `valuerec.sessions`.
-        out: the file to write, in a format told by its ending; replaced where it exists.
+        out: the file to write, in a format told by its ending; it appears whole or not at all.
         k: items a session.
         exclude_seen: leave out a session's own items.
+        resume: go on from the last whole part of a call that was stopped, to the very same bytes; begins where there is
+            none. Model, input and options must be the same.
         backbone: the backbone's factory, where it is none of valuerec's own.
         progress: told now and then how many sessions of how many are done.
 
     Raises:
-        UsageError: for wrong options or an unknown ending.
-        ValuerecError: for an unreadable file.
+        UsageError: for wrong options, an unknown ending, an output that exists, or where `resume` is given something
+            else than the stopped call was.
+        ValuerecError: for an unreadable file or a bad row in it, before anything is ranked.
     """
-    from valuerec.model import Answer, load
-    from valuerec.sessions import check_format, read_sessions, write_answers
+    from valuerec.bulk import job
 
-    source, target = Path(sessions), Path(out)
-    check_format(target)
-    with explained_io(f"Writing {out}"):
-        if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
-            what = "a folder" if target.is_dir() else "the input"
-            raise UsageError(f"The output {out} is {what}; name another file.")
-        if (target.parent / MANIFEST).is_file():
-            raise UsageError(f"The output {out} lies in a folder of valuerec's; name a file elsewhere.")
-    wanted = read_sessions(source)
-    answers = load(model, backbone).answers((session.items for session in wanted), k, exclude_seen)
-    tally = [0, 0, 0]
-
-    def answered() -> Iterator[tuple[str, Answer]]:
-        for number, (session, answer) in enumerate(zip(wanted, answers, strict=True), start=1):
-            tally[0] += len(answer.items)
-            tally[1] += answer.unknown
-            tally[2] += answer.unknown == len(session.items)
-            if progress and (number % 1000 == 0 or number == len(wanted)):
-                progress(number, len(wanted))
-            yield session.id, answer
-
-    write_answers(target, answered())
-    return Recommended(len(wanted), *tally)
+    return job.recommend(
+        model, sessions, out=out, k=k, exclude_seen=exclude_seen, resume=resume, backbone=backbone, progress=progress
+    )
 
 
 def serve(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,6 +12,7 @@ from torch import Tensor
 from valuerec.dataset import Dataset, Split
 from valuerec.errors import ValuerecError
 from valuerec.evaluation import Metrics, metrics_of, ranks, selection_score
+from valuerec.interrupts import Asked
 from valuerec.methods import Batch, Losses
 from valuerec.network import Network
 from valuerec.ops import native
@@ -69,7 +66,7 @@ class Trainer:
         self.seconds = 0.0
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
-        self._stop = self._started = False
+        self._stop, self._started = Asked(), False
         self._saved: int | None = None  # the step of the latest checkpoint, when it was written, how long it took
         self._saved_at, self._saving = 0.0, 0.0
 
@@ -97,7 +94,7 @@ class Trainer:
         self._saved_at = time.perf_counter()
         started = self._saved_at - self.seconds
         self.learner.train()
-        with self._interruptible(), self.reporter.training(self):
+        with self._stop.listening(), self.reporter.training(self):
             if self._started:
                 self._validate()
                 if self.keeps_checkpoints:
@@ -273,22 +270,3 @@ class Trainer:
             )
         self.run.restore(0, None, None, 0)
         self.reporter.say(f"{self.run.path} holds no checkpoint yet: beginning again at its first step.")
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends training after the present step; a second one ends the program."""
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            self._stop = True
-            for each, handler in previous.items():
-                signal.signal(each, handler)
-
-        previous: dict[int, Any] = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
-                    previous[number] = signal.signal(number, ask_to_stop)
-            yield
-        finally:
-            for each, handler in previous.items():
-                signal.signal(each, handler)
