@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import valuerec as vr
-from in_process import Client, serving
+from in_process import Client, put_in_place, serving, version_of
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.ranking import Engine
 from valuerec.serving.keys import Keys, Rates, new_key
@@ -27,13 +27,6 @@ def ask(path: Path, talk: Callable[[Client], Awaitable[Any]], **options: object)
             return await talk(client)
 
     return asyncio.run(main())
-
-
-def put_in_place(link: Path, target: Path) -> None:
-    """Point a link elsewhere in one step, as a deployment does."""
-    fresh = link.with_name("fresh")
-    fresh.symlink_to(target)
-    fresh.replace(link)
 
 
 @pytest.fixture
@@ -54,12 +47,13 @@ def test_a_model_put_in_place_answers_and_a_rollback_brings_the_old_one_back(run
             return str(answer["model"]["version"])
 
         versions, old = client.service.versions, await version()
-        assert not versions.look() and versions.rollback() is None
+        assert not versions.look() and versions.previous is None
         put_in_place(live, runs["supervised"])
         assert versions.look()
         new = await version()
         assert new != old and not versions.look()
-        assert versions.rollback() == old == await version()
+        assert versions.rollback(new, old) and await version() == old
+        assert not versions.rollback("never", "heard of") and await version() == old
         assert not versions.look()  # the path still holds the new one, which was rolled back
         put_in_place(live, runs["by-values"])
         assert versions.look() and await version() not in (old, new)
@@ -131,8 +125,7 @@ def test_every_answer_is_of_one_version_while_models_change(runs: dict[str, Path
         async def change() -> None:
             for turn in range(8):
                 put_in_place(live, runs[("supervised", "vpq")[turn % 2]])
-                probe = hashlib.sha256((live / "manifest.json").read_bytes()).hexdigest()[:12]
-                by_version[probe] = (turn + 1) % 2
+                by_version[version_of(live)] = (turn + 1) % 2
                 assert await asyncio.to_thread(client.service.versions.look)
 
         await asyncio.gather(load(), load(), change())

@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-import serving_load
 import serving_drains
 import serving_fuzz
+import serving_load
 import serving_overload
 import serving_reloads
 import serving_tools

@@ -99,11 +99,7 @@ class Guard:
             state["charge"] = lambda count: self._charge(visit.owner, count)
             self._charge(visit.owner, 1)
         body = await self._body(visit.headers, receive)
-        if (
-            body
-            and scope["method"] == "POST"
-            and not _JSON.fullmatch(visit.headers.get(b"content-type", b"application/json"))
-        ):
+        if body and scope["method"] == "POST" and not _JSON.fullmatch(visit.headers.get(b"content-type", b"")):
             raise RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
         await self._app(scope, _Whole(body, receive), answering)
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import multiprocess
 
@@ -30,9 +30,13 @@ from valuerec.serving.server import bind, run
 from valuerec.serving.service import Service
 from valuerec.serving.settings import Settings
 
-_ROLLBACK: Final = "rollback"
 _READY: Final = "ready"
 _PATIENCE: Final = (0.5, 30.0)  # seconds before a process that died is started again: doubled each time, up to
+
+
+class _Rollback(NamedTuple):
+    leaving: str
+    to: str
 
 
 class _Child(NamedTuple):
@@ -99,8 +103,8 @@ class Supervisor:
             for child in list(self._children):
                 for message in _heard(child):
                     came_up = True
-                    if message == _ROLLBACK:
-                        self._pass_on(_ROLLBACK)
+                    if isinstance(message, _Rollback):
+                        self._pass_on(message)
                     else:
                         patience = _PATIENCE[0]
                 if child.process.is_alive():
@@ -125,7 +129,7 @@ class Supervisor:
         if child.process.pid is not None:
             multiprocess.mark_process_dead(child.process.pid)  # type: ignore[no-untyped-call]
 
-    def _pass_on(self, message: str) -> None:
+    def _pass_on(self, message: _Rollback) -> None:
         for child in self._children:
             try:
                 child.pipe.send(message)
@@ -142,7 +146,7 @@ class Supervisor:
         self._pass_on_signal(signal.SIGTERM)
 
 
-def _heard(child: _Child) -> list[str]:
+def _heard(child: _Child) -> list[Any]:
     messages = []
     try:
         while child.pipe.poll():
@@ -164,14 +168,13 @@ def _child(path: Path, settings: Settings, host: str, port: int, processes: int,
 
 def _attach(pipe: Connection, service: Service, drain: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    service.ask_rollback = lambda: pipe.send(_ROLLBACK)
+    service.ask_rollback = lambda leaving, to: pipe.send(_Rollback(leaving, to))
     pipe.send(_READY)
 
     def listen() -> None:
         try:
             while True:
-                if pipe.recv() == _ROLLBACK:
-                    service.rollback()
+                service.rollback(*pipe.recv())
         except (EOFError, OSError):
             loop.call_soon_threadsafe(drain)  # the parent has gone
 
