@@ -28,8 +28,10 @@ from valuerec.tensors import save_tensors
 WINDOW = 10
 
 
-def made_up_run(folder: Path, n_items: int, *, width: int = 64, heads: int = 15, seed: int = 0) -> Path:
-    """A RUN folder of a SASRec-VPQ of random weights, with ids item0000000, item0000001, ...; heads 0: supervised."""
+def made_up_run(
+    folder: Path, n_items: int, *, width: int = 64, heads: int = 15, seed: int = 0, ids: list[str] | None = None
+) -> Path:
+    """A RUN folder of a SASRec-VPQ of random weights; heads 0: supervised; ids by default item0000000, ..."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     network = Network(vr.SASRec(width=width), n_items, WINDOW, heads)
@@ -47,7 +49,7 @@ def made_up_run(folder: Path, n_items: int, *, width: int = 64, heads: int = 15,
     write_json(folder / "config.json", config)
     write_json(folder / "environment.json", {})
     save_tensors(folder / "weights-000000001.safetensors", network.state_dict())
-    pq.write_table(pa.table({"item": [item_id(item) for item in range(n_items)]}), folder / "items.parquet")
+    pq.write_table(pa.table({"item": ids or [item_id(item) for item in range(n_items)]}), folder / "items.parquet")
     write_manifest(folder, "run", 1, {"status": "finished", "weights": "weights-000000001.safetensors", "step": 1})
     return folder
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 import valuerec
 from valuerec.serving import inference, metrics, pages, routes
 from valuerec.serving.guard import Guard
+from valuerec.serving.openapi import completed
 from valuerec.serving.problems import CODES, RefusalError, fault
 from valuerec.serving.service import Service
 
@@ -40,6 +41,8 @@ def application(service: Service) -> Guard:
         separate_input_output_schemas=False,
     )
     app.state.service = service
+    plain = app.openapi
+    app.openapi = lambda: completed(plain(), service.keys is not None)  # type: ignore[method-assign]
     app.include_router(routes.router)
     app.include_router(inference.router)
     app.include_router(pages.page_router())

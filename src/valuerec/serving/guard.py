@@ -29,7 +29,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_GUARDED: Final = ("/v1/", "/v2/models/")  # what a key is needed for
+GUARDED: Final = ("/v1/", "/v2/models/")  # what a key is needed for
 RANKED: Final = frozenset(("/v1/recommend", "/v1/recommend/batch", "/v1/score"))
 _JSON: Final = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -94,7 +94,7 @@ class Guard:
         ranks = path in RANKED or (path.startswith("/v2/models/") and path.endswith("/infer"))
         if ranks and self._full():
             raise queue_full()
-        if self._keys is not None and path.startswith(_GUARDED):
+        if self._keys is not None and path.startswith(GUARDED):
             visit.owner = self._owner(visit.headers)
             state["charge"] = lambda count: self._charge(visit.owner, count)
             self._charge(visit.owner, 1)

@@ -23,7 +23,7 @@ from valuerec.serving.schemas import MOST_REQUESTS
 router = APIRouter(prefix="/v2")
 
 _ENDING: Final = refused("The process is about to end.", draining())
-_NO_KEY: Final[Responses] = {401: PROBLEMS[401]}
+_NAMED: Final[Responses] = {status: PROBLEMS[status] for status in (401, 422)}
 Name = Annotated[str, Path(description="The model's, as GET /v1/model says it.", examples=["vpq"])]
 
 
@@ -60,7 +60,7 @@ async def server() -> Response:
     "/models/{name}",
     response_model=Metadata,
     summary="The model's inputs and outputs",
-    responses=_NO_KEY | _NO_MODEL,
+    responses=_NAMED | _NO_MODEL,
 )
 async def metadata(request: Request, name: Name) -> Response:
     """Of the version that answers now."""
@@ -81,7 +81,7 @@ async def metadata(request: Request, name: Name) -> Response:
     "/models/{name}/ready",
     response_model=ModelReady,
     summary="Whether the model answers",
-    responses=_NO_KEY | _NO_MODEL | _ENDING,
+    responses=_NAMED | _NO_MODEL | _ENDING,
 )
 async def model_ready(request: Request, name: Name) -> Response:
     """As the server."""

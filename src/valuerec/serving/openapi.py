@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from valuerec.serving import infer_schemas, schemas
+from valuerec.serving.guard import GUARDED
 from valuerec.serving.problems import RefusalError, draining, queue_full, too_late
 from valuerec.serving.schemas import Problem
 
@@ -28,6 +30,27 @@ def refused(description: str, *refusals: RefusalError) -> Responses:
         told = {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 1}}
         entry["headers"] = {"Retry-After": told}
     return {refusals[0].status: entry}
+
+
+_KEYS: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+def completed(told: dict[str, Any], needs_key: bool) -> dict[str, Any]:
+    """A description with what FastAPI leaves out: what is null in the models' examples, and where a key goes."""
+    for models in (schemas, infer_schemas):
+        for name, model in vars(models).items():
+            extra = getattr(model, "model_config", {}).get("json_schema_extra")
+            if extra and name in told["components"]["schemas"]:
+                told["components"]["schemas"][name].update(extra)
+    if needs_key:
+        told["components"]["securitySchemes"] = _KEYS
+        for path, methods in told["paths"].items():
+            for operation in methods.values() if path.startswith(GUARDED) else ():
+                operation["security"] = [{name: []} for name in _KEYS]
+    return told
 
 
 PROBLEMS: Final[Responses] = {
