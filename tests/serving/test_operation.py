@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,6 @@ def test_every_answer_is_of_one_version_while_models_change(runs: dict[str, Path
 def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     rank = Engine.rank
     monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.2), rank(self, wanted))[1])
 
@@ -152,6 +151,22 @@ def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 429} and 2 <= statuses.count(200) <= 5
     assert all(answer.headers["retry-after"] == "1" for answer in [late, *answers] if answer.status_code != 200)
+
+
+def test_no_more_is_let_in_than_can_be_answered_in_time(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = Engine.rank
+    monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.1), rank(self, wanted))[1])
+
+    async def talk(client: Client) -> list[int]:
+        async def ask() -> int:
+            return (await client.post("/v1/recommend", json={"session": []})).status_code
+
+        for _ in range(8):
+            assert await ask() == 200  # one after the other: its speed becomes known
+        return list(await asyncio.gather(*(ask() for _ in range(60))))
+
+    statuses = ask(runs["supervised"], talk, queue=1000, batch_rows=1, deadline=2.0)  # 60 would take six seconds
+    assert set(statuses) == {200, 429} and 5 <= statuses.count(200) <= 15
 
 
 def test_a_fault_of_ours_is_an_answer_and_not_the_end(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 GUARDED: Final = ("/v1/", "/v2/models/")  # what a key is needed for
 RANKED: Final = frozenset(("/v1/recommend", "/v1/recommend/batch", "/v1/score"))
 _JSON: Final = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
@@ -147,8 +147,7 @@ class Guard:
 
     def _tell(self, visit: _Visit, status: int) -> None:
         seconds = time.monotonic() - visit.began
-        self._metrics.requests.labels(visit.route, str(status)).inc()
-        self._metrics.seconds.labels(visit.route).observe(seconds)
+        self._metrics.tell(visit.route, status, seconds)
         if self._log.requests:
             self._log.say(
                 "request",
@@ -168,7 +167,7 @@ class _Visit:
     def __init__(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], began: float) -> None:
         self.scope, self.headers, self.began = scope, headers, began
         given = headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.owner: str | None = None
         self._given = scope["path"]
 

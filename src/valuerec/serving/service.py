@@ -44,7 +44,12 @@ class Service:
         recorded = [[item for item, _ in past.events] for past in self.past]
         self.versions = Versions(path, settings.max_disagreement, self._report, recorded)
         self.queue = Queue(
-            lambda: self.versions.current, settings.queue, settings.batch_window, settings.batch_rows, self._ranked
+            lambda: self.versions.current,
+            settings.queue,
+            settings.deadline / 2,
+            settings.batch_window,
+            settings.batch_rows,
+            self._ranked,
         )
         self._search: tuple[Version, Search] | None = None
         self._stopped = threading.Event()
