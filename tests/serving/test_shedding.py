@@ -49,7 +49,7 @@ def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
     async def serving(world: World) -> AsyncIterator[int]:
         listener = socket.create_server(("127.0.0.1", 0))
         full, draining = (lambda: world.full), (lambda: world.draining)
-        shedding = Shedding(full, MOST, draining, world.metrics, Log(world.log))
+        shedding = Shedding(full, MOST, MOST, 1.0, draining, world.metrics, Log(world.log))
         protocol = limited(100, 0.5, 10_000, shedding)
         config = uvicorn.Config(world, http=protocol, lifespan="off", log_config=silent_log_config())
         server = uvicorn.Server(config)
@@ -104,7 +104,7 @@ def test_what_is_ranked_is_refused_unread_in_our_form_and_counted(path: str) -> 
         assert len(headers["x-request-id"]) == 32 and not world.asked
         route = "/v2/models/{name}/infer" if "infer" in path else path.partition("?")[0]
         lines = [json.loads(line) for line in world.log.getvalue().splitlines()]
-        assert [(line["request_id"], line["route"], line["status"]) for line in lines][0] == ("mine-1", route, 429)
+        assert (lines[0]["request_id"], lines[0]["route"], lines[0]["status"]) == ("mine-1", route, 429)
         assert f'valuerec_requests_total{{route="{route}",status="429"}} 2.0' in world.metrics.text().decode()
 
     talk(conversation)
@@ -117,6 +117,21 @@ def test_what_is_not_ranked_is_let_in() -> None:
             assert (await exchange(port, content))[0][0] == 200
 
     talk(conversation)
+
+
+def test_as_many_are_let_in_as_are_answered_in_time() -> None:
+    shedding = Shedding(lambda: False, 10, 100, 0.5, lambda: False, Metrics(lambda: 0), Log(io.StringIO()))
+
+    def answers(speed: float, under_way: int, seconds: float = 1.0) -> int:
+        for turn in range(int(seconds * speed)):
+            shedding.answered(under_way, turn / speed)
+        return shedding.limit
+
+    assert answers(10.0, under_way=1) == 100  # few come: that says nothing of what it could do
+    assert answers(60.0, under_way=90) == pytest.approx(30, abs=2)
+    assert answers(4.0, under_way=20, seconds=5) == 10 and answers(1000.0, under_way=20) == 100
+    assert shedding.wanted(b"POST", b"/v1/score", 99) is None
+    assert shedding.wanted(b"POST", b"/v1/score", 100) == "/v1/score"
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 10_000])

@@ -7,6 +7,7 @@ much is told.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -102,10 +103,16 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             if not self._refused:
                 super().on_message_complete()
                 return
-            self._refused, self._body_bytes = False, 0
+            self._body_bytes = 0
             if not self._deaf and not self.flow.write_paused:  # else it is for a client that does not read
                 self._stop_timer()
             self.on_response_complete()
+            self._refused = False
+
+        def on_response_complete(self) -> None:
+            if not self._refused:
+                shedding.answered(len(self.tasks), time.monotonic())
+            super().on_response_complete()
 
         def _refuse(self, route: str) -> None:
             """Answer a header; what follows it is read and thrown away, so that the connection can go on."""

@@ -36,8 +36,8 @@ class Queue:
     Args:
         current: the version that is to answer; asked once a batch.
         size: sessions that wait at most; the job that reaches it still enters.
-        patience: seconds that a session waits at most, as far as the speed of late tells; a job that finds none waiting
-            enters at any speed.
+        patience: seconds that a session waits at most, as far as the speed of late tells; where no batch is full,
+            another job enters at any speed.
         window: seconds that the first job of a batch waits for others.
         rows: sessions ranked at once, where no single job has more.
         seen: told the sessions of each batch.
@@ -76,7 +76,9 @@ class Queue:
     @property
     def full(self) -> bool:
         """Whether the next job would be refused."""
-        return self._waiting >= self._size or self._waiting * self._pace > self._patience
+        if self._waiting >= self._size:
+            return True
+        return self._waiting >= self._rows and self._waiting * self._pace > self._patience
 
     async def rank(self, wanted: Sequence[Wanted], deadline: float) -> Ranked:
         """Rank for each, all by one version.

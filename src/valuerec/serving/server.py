@@ -103,7 +103,9 @@ def run(
     service = Service(path, settings, processes=processes)
     shedding = Shedding(
         lambda: service.queue.full,
+        settings.batch_rows,
         settings.queue + settings.batch_rows,
+        settings.deadline / 4,
         lambda: service.draining,
         service.metrics,
         service.log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,12 +16,20 @@ _INFER: Final = "/v2/models/{name}/infer"
 _ROUTES: Final = {route.encode(): route for route in RANKED}
 
 
+_LOOK: Final = 0.25  # seconds over which the speed is measured
+
+
 class Shedding:
     """Says which requests are refused before they are read.
 
+    Requests wait to be read and answered as well as to be ranked, so those under way are bounded too: by as many as are
+    answered in `patience` seconds at the speed that was measured when it last had enough to do.
+
     Args:
         full: whether more may wait to be ranked.
-        most: requests that may be under way at once, in whatever stage.
+        least: requests that may be under way at any speed; with half of them it has enough to do.
+        most: requests that may be under way.
+        patience: seconds that a request is to take at most.
         is_draining: whether connections are to be closed after their answer.
         metrics: told of every refusal.
         log: told of every refusal.
@@ -29,12 +38,17 @@ class Shedding:
     def __init__(
         self,
         full: Callable[[], bool],
+        least: int,
         most: int,
+        patience: float,
         is_draining: Callable[[], bool],
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self._full, self._most, self._is_draining = full, most, is_draining
+        self._full, self._is_draining = full, is_draining
+        self._least, self._most, self._patience = least, max(least, most), patience
+        self.limit = self._most
+        self._since, self._answered = math.inf, 0
         self._metrics, self._log = metrics, log
         refusal = queue_full()
         lines = [b"HTTP/1.1 429 Too Many Requests", *(name + b": " + value for name, value in refusal.headers())]
@@ -49,12 +63,31 @@ class Shedding:
             url: its path and query, as they came.
             under_way: requests that are let in and not answered.
         """
-        if method != b"POST" or not (under_way >= self._most or self._full()):
+        if method != b"POST" or not (under_way >= self.limit or self._full()):
             return None
         path = url.partition(b"?")[0]
         if path.startswith(b"/v2/models/") and path.endswith(b"/infer"):
             return _INFER
         return _ROUTES.get(path)
+
+    def answered(self, under_way: int, now: float) -> None:
+        """Take note of an answer.
+
+        Args:
+            under_way: requests that are let in and not answered.
+            now: of `time.monotonic`.
+        """
+        if 2 * under_way < self._least:
+            self._since = math.inf
+            return
+        if self._since == math.inf:
+            self._since, self._answered = now, 0
+            return
+        self._answered += 1
+        if now - self._since >= _LOOK:
+            speed = self._answered / (now - self._since)
+            self.limit = round(min(self._most, max(self._least, speed * self._patience)))
+            self._since = math.inf
 
     def answer(self, route: str, headers: Sequence[tuple[bytes, bytes]], closes: bool) -> tuple[bytes, bool]:
         """The refusal as bytes, and whether the connection is to be closed after it; it is counted and logged.
