@@ -61,7 +61,7 @@ class Guard:
     ) -> None:
         self._app, self._settings, self._keys, self._rates = app, settings, keys, rates
         self._full, self._is_draining, self._metrics, self._log = full, is_draining, metrics, log
-        self._traced = tracing.installed()
+        self._traced = tracing.is_set_up()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,10 +71,12 @@ class Guard:
         headers = dict(scope["headers"])
         visit = _Visit(scope, headers, time.monotonic())
         answering = _Answering(send, visit, self._is_draining)
-        around = (
-            tracing.span(f"{scope['method']} {visit.route}", visit.id) if self._traced else contextlib.nullcontext()
+        traced: contextlib.AbstractContextManager[tracing.Tell] = (
+            tracing.span(scope["method"], headers, visit.id)
+            if self._traced
+            else contextlib.nullcontext(lambda route, status: None)
         )
-        with around:
+        with traced as tell:
             try:
                 await self._pass(visit, receive, answering)
             except RefusalError as refusal:
@@ -84,6 +86,7 @@ class Guard:
             except Exception as error:
                 self._log.say("fault", request_id=visit.id, error=repr(error), where=traceback.format_exc(limit=-4))
                 await answering.refuse(fault())
+            tell(visit.route, answering.status)
         self._tell(visit, answering.status)
 
     async def _pass(self, visit: _Visit, receive: Receive, answering: _Answering) -> None:
