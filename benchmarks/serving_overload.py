@@ -44,7 +44,7 @@ async def peak_of(
         confirm: seconds of the last one, which counts.
     """
     rate, steps = _STARTS_AT, [await loaded(process, n_items, _STARTS_AT, step)]
-    while steps[-1]["goodput"] > 0.9 * rate:
+    while steps[-1]["statuses"].get("200", 0) > 0.95 * steps[-1]["requests"] and steps[-1]["offered"] > 0.8 * rate:
         rate *= 2
         steps.append(await loaded(process, n_items, rate, step))
     for share in _STEPS:

@@ -40,7 +40,9 @@ def test_overload_is_refused_in_the_way_that_is_told(tmp_path: Path) -> None:
     result = asyncio.run(serving_overload.measure(tmp_path, 200, 3.0, 1.5, 3, step=0.4))
     assert result["other_refusals"] == 0 and result["alive"]
     assert result["peak_goodput"] > 0 and result["overload"]["statuses"]["200"] > 0
-    assert [step["rate"] for step in result["steps"][:2]] == [50.0, 100.0] and len(result["steps"]) >= 8
+    assert len(result["steps"]) >= 8 and result["peak_goodput"] == pytest.approx(
+        result["steps"][-1]["goodput"], abs=0.1
+    )
 
 
 def test_what_no_client_should_send_harms_nobody(tmp_path: Path) -> None:
