@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test lint bench docs audit sbom clean
+.PHONY: setup demo test lint bench bench-serving docs audit sbom clean
 
 setup: .venv/ready
 
@@ -35,6 +35,15 @@ bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle mac
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/checkpoints.py
+
+# at full counts, about two hours on an otherwise idle machine; a file that is there is kept: delete it to measure anew
+bench-serving: $(patsubst %,results/serving/%.json,load overload reloads drains fuzz schema)  ## the service: speed and faults
+
+results/serving/%.json: | .venv/ready
+	mkdir -p $(@D)
+	$(BIN)/python benchmarks/serving_$*.py $(OPTIONS_$*) --json > $@.part
+	mv $@.part $@
+OPTIONS_load := --exact 10000
 
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,12 +14,21 @@ from typing import Any
 from valuerec.training.run import commit
 
 
+def machine() -> str:
+    """The processor, how many cores of it this program may use, and the memory."""
+    cores, pages = len(os.sched_getaffinity(0)), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = names[0].partition(":")[2].strip() if names else platform.machine()
+    return f"{name}, {cores} cores, {pages / 1e9:.0f} GB, Python {platform.python_version()}"
+
+
 def provenance() -> dict[str, str | float | None]:
-    """Commit, command, and the load of the machine over the last minute, this program's own share included."""
+    """Commit, command, machine, and its load over the last minute, this program's own share included."""
     name = Path(sys.argv[0]).name
     return {
         "commit": commit(),
         "command": shlex.join(["python", f"benchmarks/{name}", *sys.argv[1:]]),
+        "machine": machine(),
         "load": round(os.getloadavg()[0], 2),
     }
 

@@ -16,6 +16,7 @@ from valuerec.folders import read_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+OTHER = ("speed", "serving")  # folders that `valuerec reproduce` did not write
 EQUIVALENCE = (
     "SASRec-VPQ, the same steps and seeds, test metrics of the best of two validations (`benchmarks/equivalence.py`). "
     "`ours`: native kernels, bfloat16 cross-entropy, RowAdam. `tiled`: every item scored by all heads, all in float32. "
@@ -51,7 +52,7 @@ def step_cell(figures: dict[str, Any], kind: str) -> str:
 def render() -> str:
     """RESULTS.md: prose from results/*.md, tables and figures of what `valuerec reproduce` wrote, speed."""
     lines = [(RESULTS / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
-    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir() and path.name != "speed"):
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir() and path.name not in OTHER):
         lines += [f"## {folder.name}", ""]
         for note in sorted(folder.glob("*.md")):
             lines += [note.read_text(encoding="utf-8").rstrip(), ""]
@@ -66,6 +67,9 @@ def render() -> str:
     for path in sorted((RESULTS / "speed").glob("*.json")):
         if not path.stem.startswith("step"):
             lines += [f"### {path.stem}", "", *flat_table(read_json(path)), ""]
+    for path in sorted((RESULTS / "serving").glob("*.json")):
+        figures = {name: value for name, value in read_json(path).items() if not isinstance(value, list)}
+        lines += [f"### The service: {path.stem}", "", *flat_table(figures), ""]
     return "\n".join(lines)
 
 

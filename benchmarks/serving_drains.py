@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import serving_tools as tools
+from provenance import print_figures
 
 
 async def measure(folder: Path, n_items: int, drains: int, rate: float) -> dict[str, Any]:
@@ -54,7 +55,7 @@ async def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tools.tell(await measure(Path(folder), given.items, given.drains, given.rate), given.json)
+        print_figures(await measure(Path(folder), given.items, given.drains, given.rate), given.json)
 
 
 if __name__ == "__main__":

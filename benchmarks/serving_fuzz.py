@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import serving_tools as tools
+from provenance import print_figures
 
 _BODY = json.dumps({"session": ["item0000001", {"item": "item0000002", "event": "click"}], "k": 5}).encode()
 _HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
@@ -138,7 +139,7 @@ async def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = await measure(Path(folder), given.items, given.mutations, given.connections, given.seed)
-        tools.tell(result, given.json)
+        print_figures(result, given.json)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 
 import serving_tools as tools
 import valuerec as vr
+from provenance import print_figures
 
 
 async def measure(
@@ -67,10 +68,12 @@ async def main() -> None:
     parser.add_argument("--option", action="append", default=[], help="of valuerec serve, as --option=--queue=64")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    sizes = {}
     for n_items, rate in zip(given.items, given.rate, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             result = await measure(Path(folder), n_items, rate, given.seconds, given.exact, given.option, given.heads)
-        tools.tell(result, given.json)
+        sizes[f"{n_items:,} items"] = result
+    print_figures(sizes, given.json)
 
 
 if __name__ == "__main__":

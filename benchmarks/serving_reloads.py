@@ -16,6 +16,7 @@ from typing import Any
 
 import serving_tools as tools
 import valuerec as vr
+from provenance import print_figures
 
 
 def put_in_place(link: Path, target: Path) -> None:
@@ -92,7 +93,7 @@ async def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tools.tell(await measure(Path(folder), given.items, given.reloads, given.rate), given.json)
+        print_figures(await measure(Path(folder), given.items, given.reloads, given.rate), given.json)
 
 
 if __name__ == "__main__":

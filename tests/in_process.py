@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,18 @@ class Client(httpx.AsyncClient):
     service: Service
     log: io.StringIO
     app: Guard
+
+
+def put_in_place(link: Path, target: Path) -> None:
+    """Point a link elsewhere in one step, as a deployment does."""
+    fresh = link.with_name("fresh")
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
+def version_of(path: Path) -> str:
+    """What answers call a model."""
+    return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()[:12]
 
 
 @asynccontextmanager

@@ -37,6 +37,16 @@ def test_tables_figures_and_prose_stand_together(results: Path) -> None:
     assert text.count("<details>") == text.count("</details>") > 0
 
 
+def test_what_the_service_did_is_a_table_and_not_a_dataset(results: Path) -> None:
+    (results / "serving").mkdir()
+    told = {"goodput_kept": 0.95, "overload": {"p99_ms": 12.345}, "steps": [{"rate": 50}]}
+    (results / "serving" / "overload.json").write_text(json.dumps(told))
+    text = render.render()
+    assert "## serving" not in text and "### The service: overload" in text
+    assert "| overload: p99_ms | 12.35 |" in text or "| overload: p99_ms | 12.34 |" in text
+    assert "rate" not in text
+
+
 def test_every_row_has_the_cells_of_its_head(results: Path) -> None:
     cells = [cell(method=method, seed=seed) for method in ("supervised", "vpq") for seed in range(2)]
     write_results(results / "shop", table1=cells, tuning=[cell(method="vpq", seed=1000, variant="penalty=5")])

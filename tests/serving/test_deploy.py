@@ -63,6 +63,16 @@ def test_kubernetes_finds_the_pods_and_the_autoscaler_the_deployment() -> None:
     assert {mount["name"] for mount in container("kubernetes.yaml")["volumeMounts"]} == volumes
 
 
+def test_each_document_is_as_kubernetes_own_schema_says() -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="without the extra deploy no schema is looked at")
+    kinds = documents("kubernetes.yaml")
+    for document in kinds:
+        validate.validate(document, "1.31", strict=True)
+    kinds[0]["spec"]["no such field"] = 1
+    with pytest.raises(validate.ValidationError):
+        validate.validate(kinds[0], "1.31", strict=True)
+
+
 def test_the_images_command_is_one_of_ours() -> None:
     text = (DEPLOY / "Containerfile").read_text()
     entry, command = (re.search(rf"^{word} (\[.*\])$", text, re.MULTILINE) for word in ("ENTRYPOINT", "CMD"))

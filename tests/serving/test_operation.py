@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 import valuerec as vr
-from in_process import Client, serving
+from in_process import Client, put_in_place, serving, version_of
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.ranking import Engine
 from valuerec.serving.keys import Keys, Rates, new_key
@@ -27,13 +28,6 @@ def ask(path: Path, talk: Callable[[Client], Awaitable[Any]], **options: object)
             return await talk(client)
 
     return asyncio.run(main())
-
-
-def put_in_place(link: Path, target: Path) -> None:
-    """Point a link elsewhere in one step, as a deployment does."""
-    fresh = link.with_name("fresh")
-    fresh.symlink_to(target)
-    fresh.replace(link)
 
 
 @pytest.fixture
@@ -54,12 +48,13 @@ def test_a_model_put_in_place_answers_and_a_rollback_brings_the_old_one_back(run
             return str(answer["model"]["version"])
 
         versions, old = client.service.versions, await version()
-        assert not versions.look() and versions.rollback() is None
+        assert not versions.look() and versions.previous is None
         put_in_place(live, runs["supervised"])
         assert versions.look()
         new = await version()
         assert new != old and not versions.look()
-        assert versions.rollback() == old == await version()
+        assert versions.rollback(new, old) and await version() == old
+        assert not versions.rollback("never", "heard of") and await version() == old
         assert not versions.look()  # the path still holds the new one, which was rolled back
         put_in_place(live, runs["by-values"])
         assert versions.look() and await version() not in (old, new)
@@ -131,8 +126,7 @@ def test_every_answer_is_of_one_version_while_models_change(runs: dict[str, Path
         async def change() -> None:
             for turn in range(8):
                 put_in_place(live, runs[("supervised", "vpq")[turn % 2]])
-                probe = hashlib.sha256((live / "manifest.json").read_bytes()).hexdigest()[:12]
-                by_version[probe] = (turn + 1) % 2
+                by_version[version_of(live)] = (turn + 1) % 2
                 assert await asyncio.to_thread(client.service.versions.look)
 
         await asyncio.gather(load(), load(), change())
@@ -144,8 +138,6 @@ def test_every_answer_is_of_one_version_while_models_change(runs: dict[str, Path
 def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     rank = Engine.rank
     monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.2), rank(self, wanted))[1])
 
@@ -159,6 +151,22 @@ def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 429} and 2 <= statuses.count(200) <= 5
     assert all(answer.headers["retry-after"] == "1" for answer in [late, *answers] if answer.status_code != 200)
+
+
+def test_no_more_is_let_in_than_can_be_answered_in_time(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = Engine.rank
+    monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.1), rank(self, wanted))[1])
+
+    async def talk(client: Client) -> list[int]:
+        async def ask() -> int:
+            return (await client.post("/v1/recommend", json={"session": []})).status_code
+
+        for _ in range(8):
+            assert await ask() == 200  # one after the other: its speed becomes known
+        return list(await asyncio.gather(*(ask() for _ in range(60))))
+
+    statuses = ask(runs["supervised"], talk, queue=1000, batch_rows=1, deadline=2.0)  # 60 would take six seconds
+    assert set(statuses) == {200, 429} and 5 <= statuses.count(200) <= 15
 
 
 def test_a_fault_of_ours_is_an_answer_and_not_the_end(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,14 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 import serving_drains
 import serving_fuzz
 import serving_load
 import serving_overload
 import serving_reloads
+import serving_schema
 import serving_tools
 
 
@@ -34,13 +37,25 @@ def test_sigterm_loses_nothing_that_is_in_flight(tmp_path: Path) -> None:
 
 
 def test_overload_is_refused_in_the_way_that_is_told(tmp_path: Path) -> None:
-    result = asyncio.run(serving_overload.measure(tmp_path, 200, 30.0, 3.0, 1.0, 3))
-    assert result["other_refusals"] == 0 and result["overload"]["requests"] > 0
+    result = asyncio.run(serving_overload.measure(tmp_path, 200, 3.0, 1.5, 3, step=0.4))
+    assert result["other_refusals"] == 0 and result["alive"]
+    assert result["peak_goodput"] > 0 and result["overload"]["statuses"]["200"] > 0
+    assert len(result["steps"]) >= 8 and result["peak_goodput"] == pytest.approx(
+        result["steps"][-1]["goodput"], abs=0.1
+    )
 
 
 def test_what_no_client_should_send_harms_nobody(tmp_path: Path) -> None:
     result = asyncio.run(serving_fuzz.measure(tmp_path, 200, 150, 30))
     assert result["alive"] and result["answers_of_5xx"] == result["faults"] == result["good_requests_failed"] == 0
+
+
+@pytest.mark.slow
+def test_what_its_own_description_allows_and_forbids_is_answered_as_it_says(tmp_path: Path) -> None:
+    result = asyncio.run(serving_schema.measure(tmp_path, 150))
+    assert result["alive"] and result["cases"] >= 150 and result["statuses"]["200"] > 30
+    assert not result["examples_of_faults"] and not result["examples_not_as_told"]
+    assert result["answers_of_5xx"] == result["no_answer"] == result["faults_in_the_log"] == 0
 
 
 def test_two_processes_share_a_port_survive_a_death_and_end_together(tmp_path: Path) -> None:
@@ -81,4 +96,4 @@ def count(process: serving_tools.Process, event: str) -> int:
 def children_of(pid: int) -> list[int]:
     """Those that serve; the resource tracker of Python's is none."""
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children if b"valuerec.serving.child" in Path(f"/proc/{child}/cmdline").read_bytes()]

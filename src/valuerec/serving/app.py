@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 import valuerec
 from valuerec.serving import inference, metrics, pages, routes
 from valuerec.serving.guard import Guard
+from valuerec.serving.openapi import completed
 from valuerec.serving.problems import CODES, RefusalError, fault
 from valuerec.serving.service import Service
 
@@ -38,8 +39,12 @@ def application(service: Service) -> Guard:
         lifespan=lifespan,
         redirect_slashes=False,
         separate_input_output_schemas=False,
+        # its spans know nothing of what the door refuses, and its logs would tell what was sent
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
+    plain = app.openapi
+    app.openapi = lambda: completed(plain(), service.keys is not None)  # type: ignore[method-assign]
     app.include_router(routes.router)
     app.include_router(inference.router)
     app.include_router(pages.page_router())

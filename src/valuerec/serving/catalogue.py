@@ -38,7 +38,7 @@ class Search:
     """
 
     def __init__(self, ids: Sequence[str], names: dict[str, str]) -> None:
-        self._ids, self._names = ids, names
+        self._ids = ids
         lines = [_line(item, names.get(item, "")) for item in ids]
         self._text = "\n".join(lines)
         self._place = {item: place for place, item in enumerate(ids)}
@@ -46,10 +46,10 @@ class Search:
         for line in lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
 
-    def find(self, query: str, limit: int) -> list[tuple[str, str]]:
-        """Ids and names; the item with that very id first, then in order of the catalogue. No query finds all."""
+    def find(self, query: str, limit: int) -> list[str]:
+        """Ids; the item with that very id first, then in order of the catalogue. No query finds all."""
         if not query:
-            return [(item, self._names.get(item, item)) for item in self._ids[:limit]]
+            return list(self._ids[:limit])
         found = [self._place[query]] if query in self._place else []
         wanted, start = _line(query, "").removesuffix("\t"), 0
         while len(found) < limit and (at := self._text.find(wanted, start)) >= 0:
@@ -57,7 +57,7 @@ class Search:
             if place not in found[:1]:
                 found.append(place)
             start = self._starts[place + 1]
-        return [(self._ids[place], self._names.get(self._ids[place], self._ids[place])) for place in found[:limit]]
+        return [self._ids[place] for place in found[:limit]]
 
 
 def _line(item: str, name: str) -> str:

@@ -28,8 +28,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_GUARDED: Final = ("/v1/", "/v2/models/")  # what a key is needed for
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+GUARDED: Final = ("/v1/", "/v2/models/")  # what a key is needed for
 RANKED: Final = frozenset(("/v1/recommend", "/v1/recommend/batch", "/v1/score"))
 _JSON: Final = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ class Guard:
     ) -> None:
         self._app, self._settings, self._keys, self._rates = app, settings, keys, rates
         self._full, self._is_draining, self._metrics, self._log = full, is_draining, metrics, log
-        self._traced = tracing.installed()
+        self._traced = tracing.is_set_up()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,10 +71,12 @@ class Guard:
         headers = dict(scope["headers"])
         visit = _Visit(scope, headers, time.monotonic())
         answering = _Answering(send, visit, self._is_draining)
-        around = (
-            tracing.span(f"{scope['method']} {visit.route}", visit.id) if self._traced else contextlib.nullcontext()
+        traced: contextlib.AbstractContextManager[tracing.Tell] = (
+            tracing.span(scope["method"], headers, visit.id)
+            if self._traced
+            else contextlib.nullcontext(lambda route, status: None)
         )
-        with around:
+        with traced as tell:
             try:
                 await self._pass(visit, receive, answering)
             except RefusalError as refusal:
@@ -84,6 +86,7 @@ class Guard:
             except Exception as error:
                 self._log.say("fault", request_id=visit.id, error=repr(error), where=traceback.format_exc(limit=-4))
                 await answering.refuse(fault())
+            tell(visit.route, answering.status)
         self._tell(visit, answering.status)
 
     async def _pass(self, visit: _Visit, receive: Receive, answering: _Answering) -> None:
@@ -94,16 +97,12 @@ class Guard:
         ranks = path in RANKED or (path.startswith("/v2/models/") and path.endswith("/infer"))
         if ranks and self._full():
             raise queue_full()
-        if self._keys is not None and path.startswith(_GUARDED):
+        if self._keys is not None and path.startswith(GUARDED):
             visit.owner = self._owner(visit.headers)
             state["charge"] = lambda count: self._charge(visit.owner, count)
             self._charge(visit.owner, 1)
         body = await self._body(visit.headers, receive)
-        if (
-            body
-            and scope["method"] == "POST"
-            and not _JSON.fullmatch(visit.headers.get(b"content-type", b"application/json"))
-        ):
+        if body and scope["method"] == "POST" and not _JSON.fullmatch(visit.headers.get(b"content-type", b"")):
             raise RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
         await self._app(scope, _Whole(body, receive), answering)
 
@@ -151,8 +150,7 @@ class Guard:
 
     def _tell(self, visit: _Visit, status: int) -> None:
         seconds = time.monotonic() - visit.began
-        self._metrics.requests.labels(visit.route, str(status)).inc()
-        self._metrics.seconds.labels(visit.route).observe(seconds)
+        self._metrics.tell(visit.route, status, seconds)
         if self._log.requests:
             self._log.say(
                 "request",
@@ -172,7 +170,7 @@ class _Visit:
     def __init__(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], began: float) -> None:
         self.scope, self.headers, self.began = scope, headers, began
         given = headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.owner: str | None = None
         self._given = scope["path"]
 

@@ -7,83 +7,41 @@ One input, `session`: BYTES of shape [B, L], a row a session, oldest item first,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Request, Response
 
 import valuerec
-from valuerec.ranking import POOL, Ranking, Wanted
+from valuerec.ranking import Ranking, Wanted
 from valuerec.serving.guard import dumps
+from valuerec.serving.infer_schemas import Infer, Inferred, Input, Live, Metadata, ModelReady, Ready, Server
+from valuerec.serving.openapi import PROBLEMS, Responses, refused
 from valuerec.serving.problems import RefusalError, draining
-from valuerec.serving.routes import PROBLEMS, ranked, service_of
-from valuerec.serving.schemas import MOST_EVENTS, MOST_REQUESTS, Blend, Id, Order, Penalty, Problem
+from valuerec.serving.routes import ranked, service_of
+from valuerec.serving.schemas import MOST_REQUESTS
 
-router = APIRouter(prefix="/v2", responses={404: {"model": Problem, "description": "No model of that name."}})
+router = APIRouter(prefix="/v2")
 
+_ENDING: Final = refused("The process is about to end.", draining())
+_NAMED: Final[Responses] = {status: PROBLEMS[status] for status in (401, 422)}
+Name = Annotated[str, Path(description="The model's, as GET /v1/model says it.", examples=["vpq"])]
+
+
+def _no_model(name: str) -> RefusalError:
+    return RefusalError(404, "no_model", f"There is no such model here; ask for {name}.")
+
+
+_NO_MODEL: Final = refused("No model of that name.", _no_model("vpq"))
 _NUMBERS: Final = ("score", "relevance", "value", "uncertainty")
-_Shape = Annotated[list[Annotated[int, Field(ge=0, le=MOST_EVENTS)]], Field(min_length=1, max_length=2)]
 
 
-class Parameters(BaseModel):
-    """What `/v1/recommend` knows beside the session."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    k: Annotated[int, Field(ge=1, le=POOL)] = 20
-    exclude_seen: bool = False
-    rank_by: Order = None
-    blend: Blend = 0.5
-    penalty: Penalty = None
-
-
-class Input(BaseModel):
-    """A tensor of ids."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: Literal["session"]
-    shape: _Shape
-    datatype: Literal["BYTES"]
-    data: Annotated[list[Id | Literal[""] | list[Id | Literal[""]]], Field(max_length=MOST_EVENTS)]
-
-
-class Infer(BaseModel):
-    """A request of the protocol."""
-
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra={
-            "examples": [
-                {
-                    "inputs": [
-                        {
-                            "name": "session",
-                            "shape": [2, 2],
-                            "datatype": "BYTES",
-                            "data": ["214837485", "214820942", "214826810", ""],
-                        }
-                    ],
-                    "parameters": {"k": 3},
-                }
-            ]
-        },
-    )
-
-    id: Annotated[str | None, Field(max_length=128)] = None
-    inputs: Annotated[list[Input], Field(min_length=1, max_length=1)]
-    parameters: Parameters = Parameters()
-
-
-@router.get("/health/live", summary="Whether the process lives")
+@router.get("/health/live", response_model=Live, summary="Whether the process lives")
 async def live() -> Response:
     """It does, if it answers."""
     return Response(dumps({"live": True}), media_type="application/json")
 
 
-@router.get(
-    "/health/ready", summary="Whether requests are welcome", responses={503: {"model": Problem, "description": "No."}}
-)
+@router.get("/health/ready", response_model=Ready, summary="Whether requests are welcome", responses=_ENDING)
 async def ready(request: Request) -> Response:
     """Not while the process is about to end."""
     if service_of(request).draining:
@@ -91,15 +49,20 @@ async def ready(request: Request) -> Response:
     return Response(dumps({"ready": True}), media_type="application/json")
 
 
-@router.get("", summary="The server")
+@router.get("", response_model=Server, summary="The server")
 async def server() -> Response:
     """Name and version."""
     told = {"name": "valuerec", "version": valuerec.__version__, "extensions": []}
     return Response(dumps(told), media_type="application/json")
 
 
-@router.get("/models/{name}", summary="The model's inputs and outputs")
-async def metadata(request: Request, name: str) -> Response:
+@router.get(
+    "/models/{name}",
+    response_model=Metadata,
+    summary="The model's inputs and outputs",
+    responses=_NAMED | _NO_MODEL,
+)
+async def metadata(request: Request, name: Name) -> Response:
     """Of the version that answers now."""
     version = _named(request, name).versions.current
     outputs = [{"name": "items", "datatype": "BYTES", "shape": [-1, -1]}]
@@ -116,18 +79,24 @@ async def metadata(request: Request, name: str) -> Response:
 
 @router.get(
     "/models/{name}/ready",
+    response_model=ModelReady,
     summary="Whether the model answers",
-    responses={503: {"model": Problem, "description": "The process is about to end."}},
+    responses=_NAMED | _NO_MODEL | _ENDING,
 )
-async def model_ready(request: Request, name: str) -> Response:
+async def model_ready(request: Request, name: Name) -> Response:
     """As the server."""
     if _named(request, name).draining:
         raise draining()
     return Response(dumps({"name": name, "ready": True}), media_type="application/json")
 
 
-@router.post("/models/{name}/infer", summary="Recommend, by the Open Inference Protocol", responses=PROBLEMS)
-async def infer(request: Request, name: str, asked: Infer) -> Response:
+@router.post(
+    "/models/{name}/infer",
+    response_model=Inferred,
+    summary="Recommend, by the Open Inference Protocol",
+    responses=PROBLEMS | _NO_MODEL,
+)
+async def infer(request: Request, name: Name, asked: Infer) -> Response:
     """See the description of the protocol."""
     _named(request, name)
     options = asked.parameters
@@ -155,7 +124,7 @@ async def infer(request: Request, name: str, asked: Infer) -> Response:
 def _named(request: Request, name: str) -> Any:
     service = service_of(request)
     if name != service.name:
-        raise RefusalError(404, "no_model", f"There is no such model here; ask for {service.name}.")
+        raise _no_model(service.name)
     return service
 
 

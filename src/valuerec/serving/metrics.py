@@ -25,6 +25,7 @@ class Metrics:
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self._waiting = waiting
+        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._registry = own = CollectorRegistry()
         self.requests = Counter("valuerec_requests", "Requests answered.", ["route", "status"], registry=own)
         self.seconds = Histogram(
@@ -42,6 +43,15 @@ class Metrics:
         self._depth = Gauge(
             "valuerec_waiting_sessions", "Sessions that wait to be ranked.", registry=own, multiprocess_mode="livesum"
         )
+
+    def tell(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        labels = self._answers.get((route, status))
+        if labels is None:  # the client's own look-up of labels takes as long as a refusal
+            labels = self.requests.labels(route, str(status)), self.seconds.labels(route)
+            self._answers[route, status] = labels
+        labels[0].inc()
+        labels[1].observe(seconds)
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""

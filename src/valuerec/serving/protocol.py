@@ -7,22 +7,26 @@ much is told.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from valuerec.serving.problems import RefusalError
+from valuerec.serving.shedding import Shedding
 
 LARGEST_HEADER: Final = 32 << 10  # bytes of a request's line and headers
 _STATUS: Final = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 
 
-def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtocol]:
+def limited(max_connections: int, client_timeout: float, max_body: int, shedding: Shedding) -> type[HttpToolsProtocol]:
     """The protocol with these bounds.
 
     Args:
         max_connections: of the process.
-        client_timeout: seconds for a header, and for reading a stalled answer.
+        client_timeout: seconds for a header, for the rest of what is refused, and for reading a stalled answer.
+        max_body: bytes of a body that are read and thrown away where the request is refused.
+        shedding: which requests are refused at their header.
     """
 
     class Limited(HttpToolsProtocol):
@@ -32,6 +36,8 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
         _in_header = True
         _deaf = False  # nothing that comes is read any more
         _header_bytes = 0
+        _refused = False  # the request that is coming in: the rest of it is thrown away
+        _body_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -68,15 +74,56 @@ def limited(max_connections: int, client_timeout: float) -> type[HttpToolsProtoc
                 super().data_received(data)
             except Exception:  # a path that is no text, a port that is no number: the parser lets them through
                 self.send_400_response("")
+            if self._refused and self._timer is None:
+                self._await_header()
 
         def on_headers_complete(self) -> None:
             self._in_header = False
             self._stop_timer()
+            if self._deaf:  # the request before this closes the connection
+                self._refused = True
+                return
+            if (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused:
+                route = shedding.wanted(self.parser.get_method(), self.url, len(self.tasks))
+                if route is not None:
+                    self._refuse(route)
+                    return
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if not self._refused:
+                super().on_body(body)
+                return
+            self._body_bytes += len(body)
+            if self._body_bytes > max_body:
+                self.transport.abort()
 
         def on_message_complete(self) -> None:
             self._in_header, self._header_bytes = True, 0
-            super().on_message_complete()
+            if not self._refused:
+                super().on_message_complete()
+                return
+            self._body_bytes = 0
+            if not self._deaf and not self.flow.write_paused:  # else it is for a client that does not read
+                self._stop_timer()
+            self.on_response_complete()
+            self._refused = False
+
+        def on_response_complete(self) -> None:
+            if not self._refused:
+                shedding.answered(len(self.tasks), time.monotonic())
+            super().on_response_complete()
+
+        def _refuse(self, route: str) -> None:
+            """Answer a header; what follows it is read and thrown away, so that the connection can go on."""
+            alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+            answer, closes = shedding.answer(route, self.headers, not alive or self.expect_100_continue)
+            self._refused = True
+            self.transport.write(answer)
+            if closes:
+                self._deaf = True
+                self.transport.close()
+                self._timer = self.loop.call_later(client_timeout, self.transport.abort)
 
         def send_400_response(self, msg: str) -> None:
             self._say(RefusalError(400, "bad_request", "This is no HTTP request that can be read."))

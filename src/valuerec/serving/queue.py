@@ -7,11 +7,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from valuerec.ranking import NoValuesError, Ranking, Wanted
 from valuerec.serving.problems import RefusalError, queue_full, too_late
 from valuerec.serving.versions import Version
+
+_LATE: Final = 0.2  # the share of the last batch in the speed of late
 
 
 class Ranked(NamedTuple):
@@ -34,6 +36,8 @@ class Queue:
     Args:
         current: the version that is to answer; asked once a batch.
         size: sessions that wait at most; the job that reaches it still enters.
+        patience: seconds that a session waits at most, as far as the speed of late tells; where no batch is full,
+            another job enters at any speed.
         window: seconds that the first job of a batch waits for others.
         rows: sessions ranked at once, where no single job has more.
         seen: told the sessions of each batch.
@@ -43,13 +47,16 @@ class Queue:
         self,
         current: Callable[[], Version],
         size: int,
+        patience: float,
         window: float,
         rows: int,
         seen: Callable[[int, Sequence[Wanted]], None],
     ) -> None:
-        self._current, self._size, self._window, self._rows, self._seen = current, size, window, rows, seen
+        self._current, self._size, self._patience = current, size, patience
+        self._window, self._rows, self._seen = window, rows, seen
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock, self._waiting = threading.Lock(), 0
+        self._pace = 0.0  # seconds a session of late
         self._thread = threading.Thread(target=self._work, name="ranking", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +76,9 @@ class Queue:
     @property
     def full(self) -> bool:
         """Whether the next job would be refused."""
-        return self._waiting >= self._size
+        if self._waiting >= self._size:
+            return True
+        return self._waiting >= self._rows and self._waiting * self._pace > self._patience
 
     async def rank(self, wanted: Sequence[Wanted], deadline: float) -> Ranked:
         """Rank for each, all by one version.
@@ -103,6 +112,8 @@ class Queue:
             live = [job for job in batch if job.deadline > now and not job.future.cancelled()]
             if live:
                 self._answer(live)
+                pace = (time.monotonic() - now) / sum(len(job.wanted) for job in live)
+                self._pace += _LATE * (pace - self._pace)
 
     def _gather(self) -> list[_Job] | None:
         first = self._jobs.get()

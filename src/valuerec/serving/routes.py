@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+import asyncio
+import time
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from valuerec.ranking import Ranking, Wanted
 from valuerec.serving.guard import dumps
-from valuerec.serving.problems import RefusalError
+from valuerec.serving.openapi import PROBLEMS, refused
+from valuerec.serving.problems import RefusalError, too_late
 from valuerec.serving.queue import Ranked
 from valuerec.serving.schemas import (
     Answer,
     Answers,
     Described,
     Items,
-    Problem,
     Recommend,
     RecommendBatch,
     Score,
@@ -23,20 +25,6 @@ from valuerec.serving.schemas import (
 )
 from valuerec.serving.service import Service
 from valuerec.serving.versions import Version
-
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem, "description": description}
-    for status, description in {
-        400: "The request is no HTTP that can be read.",
-        401: "No valid key.",
-        408: "The body did not arrive in time.",
-        413: "The body is too large.",
-        415: "The body is not JSON.",
-        422: "The request does not say what it should.",
-        429: "Too many requests wait, or this key has asked too often; see Retry-After.",
-        503: "The deadline has passed, or the process is about to end; see Retry-After.",
-    }.items()
-}
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 
@@ -60,7 +48,7 @@ def _answer(request: Request, ranking: Ranking, version: Version) -> dict[str, A
     if ranking.fallback is not None:
         service.metrics.fallbacks.inc()
     return {
-        "items": [item._asdict() for item in ranking.items],
+        "items": [{"id": item.id, "name": service.names.get(item.id)} | item._asdict() for item in ranking.items],
         "rank_by": ranking.rank_by,
         "fallback": ranking.fallback,
         "unknown_items": ranking.unknown_items,
@@ -94,6 +82,16 @@ async def score(request: Request, asked: Score) -> Response:
     return _json(_answer(request, found.rankings[0], found.version))
 
 
+def _no_keys() -> RefusalError:
+    message = "A service without keys can't be rolled back over HTTP; start it with --keys FILE."
+    return RefusalError(403, "no_keys", message)
+
+
+def _no_previous() -> RefusalError:
+    message = "There is no such model before this one; GET /v1/model says which there is."
+    return RefusalError(409, "no_previous", message)
+
+
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -102,16 +100,20 @@ def items(
     request: Request, query: Annotated[str, Query(max_length=200)] = "", limit: Limit = 20
 ) -> Response:  # in a thread of its own: a catalogue may be large
     """The item with that very id first, then those whose id or name has the query in it."""
-    found = service_of(request).find(query, limit)
-    return _json({"items": [{"id": item, "name": name} for item, name in found]})
+    service = service_of(request)
+    found = service.find(query, limit)
+    return _json({"items": [{"id": item, "name": service.names.get(item)} for item in found]})
 
 
 @router.get("/sessions", response_model=Sessions, summary="Recorded sessions, for the replay")
 async def sessions(request: Request, limit: Limit = 50) -> Response:
     """Those of --sessions; none without."""
-    past = service_of(request).past[:limit]
-    told = [{"id": each.id, "events": [{"item": item, "event": event} for item, event in each.events]} for each in past]
-    return _json({"sessions": told})
+    service = service_of(request)
+
+    def told(events: list[tuple[str, str]]) -> list[dict[str, str | None]]:
+        return [{"item": item, "event": event, "name": service.names.get(item)} for item, event in events]
+
+    return _json({"sessions": [{"id": each.id, "events": told(each.events)} for each in service.past[:limit]]})
 
 
 @router.get("/model", response_model=Described, summary="The model that answers now")
@@ -121,18 +123,31 @@ async def model(request: Request) -> Response:
     return _json(described(service, service.versions.current))
 
 
-@router.post("/rollback", response_model=Described, summary="Let the model before answer again")
-async def rollback(request: Request) -> Response:
-    """In every process, until another model is put in place."""
+@router.post(
+    "/rollback",
+    response_model=Described,
+    summary="Let the model before answer again",
+    responses=refused("The service has no keys.", _no_keys()) | refused("There is no such model.", _no_previous()),
+)
+async def rollback(
+    request: Request,
+    to: Annotated[
+        str | None, Query(max_length=64, description="That version, so that asking twice does no harm.")
+    ] = None,
+) -> Response:
+    """In every process, until another model is put in place; the answer is that of the process that was asked."""
     service = service_of(request)
     if service.keys is None:
-        raise RefusalError(
-            403, "no_keys", "A service without keys can't be rolled back over HTTP; start it with --keys FILE."
-        )
-    previous = service.versions.previous
-    if previous is None:
-        raise RefusalError(409, "no_previous", "There is no model before this one; put another one in place.")
-    service.ask_rollback()
+        raise _no_keys()
+    current, previous = service.versions.current, service.versions.previous
+    if to != current.id:
+        if previous is None or to not in (None, previous.id):
+            raise _no_previous()
+        await asyncio.to_thread(service.ask_rollback, current.id, previous.id)  # a model that loads is waited for
+        while service.versions.current is not previous:
+            if time.monotonic() > request.state.deadline:
+                raise too_late()
+            await asyncio.sleep(0.005)
     return _json(described(service, service.versions.current))
 
 

@@ -11,7 +11,12 @@ from valuerec.ranking import POOL, Wanted
 MOST_EVENTS: Final = 10_000  # of a session, a filter or a list
 MOST_REQUESTS: Final = 256  # of a batch
 
-Id = Annotated[str, Field(min_length=1, max_length=512)]
+Id = Annotated[str, Field(min_length=1)]  # how long is bounded by the body alone, as it is in a catalogue
+
+
+def examples(*shown: dict[str, Any]) -> ConfigDict:
+    """Examples of a model, for the description of the interface; the tests send and check them."""
+    return ConfigDict(json_schema_extra={"examples": [*shown]})
 
 
 class Asked(BaseModel):
@@ -63,21 +68,17 @@ class Filter(Asked):
 class Recommend(Asked):
     """What to recommend to whom."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"session": ["214837485", {"item": "214820942", "event": "click"}], "k": 3},
-                {
-                    "session": ["214837485"],
-                    "k": 3,
-                    "exclude_seen": True,
-                    "filter": {"block": ["214820942"]},
-                    "rank_by": "blend",
-                    "blend": 0.5,
-                    "penalty": 20.0,
-                },
-            ]
-        }
+    model_config = examples(
+        {"session": ["214837485", {"item": "214820942", "event": "click"}], "k": 3},
+        {
+            "session": ["214837485"],
+            "k": 3,
+            "exclude_seen": True,
+            "filter": {"block": ["214820942"]},
+            "rank_by": "blend",
+            "blend": 0.5,
+            "penalty": 20.0,
+        },
     )
 
     session: Session
@@ -106,9 +107,7 @@ class Recommend(Asked):
 class RecommendBatch(Asked):
     """Several requests, all answered by one version of the model."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"requests": [{"session": ["214837485"], "k": 3}, {"session": [], "k": 3}]}]}
-    )
+    model_config = examples({"requests": [{"session": ["214837485"], "k": 3}, {"session": [], "k": 3}]})
 
     requests: Annotated[list[Recommend], Field(min_length=1, max_length=MOST_REQUESTS)]
 
@@ -116,11 +115,7 @@ class RecommendBatch(Asked):
 class Score(Asked):
     """Somebody else's candidates, to be put in order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"session": ["214837485"], "items": ["214820942", "214826810"], "rank_by": "relevance"}]
-        }
-    )
+    model_config = examples({"session": ["214837485"], "items": ["214820942", "214826810"], "rank_by": "relevance"})
 
     session: Session
     items: Ids
@@ -143,10 +138,30 @@ def _ids(session: list[str | Event]) -> list[str]:
     return [event if isinstance(event, str) else event.item for event in session]
 
 
+_ITEM: Final = {
+    "id": "214820942",
+    "name": "Blue kettle",
+    "score": 0.131,
+    "relevance": 0.131,
+    "value": 0.57,
+    "uncertainty": 0.02,
+    "weight": 0.714,
+}
+_ANSWER: Final = {
+    "items": [_ITEM, _ITEM | {"id": "214826810", "name": None, "score": 0.082, "relevance": 0.082}],
+    "rank_by": "relevance",
+    "fallback": None,
+    "unknown_items": ["214837485"],
+    "model": {"name": "vpq", "version": "051445a34a8d"},
+    "request_id": "41ace41e18ef478591087f362383f45a",
+}
+
+
 class Item(BaseModel):
     """A recommended item; value, uncertainty and weight are null for a model without a critic."""
 
     id: str
+    name: str | None = Field(description="Of the catalogue file; null where it has none.")
     score: float = Field(description="What orders the list.")
     relevance: float = Field(description="Probability of the item head over the whole catalogue.")
     value: float | None = Field(description="Mean of the Q-heads, in units of the rewards.")
@@ -164,6 +179,8 @@ class Version(BaseModel):
 class Answer(BaseModel):
     """Items, best first."""
 
+    model_config = examples(_ANSWER)
+
     items: list[Item]
     rank_by: Literal["relevance", "value", "blend"]
     fallback: str | None = Field(description="Why the order is not the one asked for.")
@@ -174,6 +191,8 @@ class Answer(BaseModel):
 
 class Answers(BaseModel):
     """An answer a request, in their order."""
+
+    model_config = examples({"answers": [_ANSWER, _ANSWER | {"unknown_items": []}]})
 
     answers: list[Answer]
 
@@ -195,11 +214,13 @@ class NamedItem(BaseModel):
     """An item of the catalogue."""
 
     id: str
-    name: str
+    name: str | None
 
 
 class Items(BaseModel):
     """What a search found."""
+
+    model_config = examples({"items": [{"id": "214820942", "name": "Blue kettle"}, {"id": "214826810", "name": None}]})
 
     items: list[NamedItem]
 
@@ -208,7 +229,8 @@ class PastEvent(BaseModel):
     """What was done."""
 
     item: str
-    event: str
+    event: Literal["click", "purchase"]
+    name: str | None
 
 
 class PastSession(BaseModel):
@@ -221,11 +243,44 @@ class PastSession(BaseModel):
 class Sessions(BaseModel):
     """Recorded sessions."""
 
+    model_config = examples(
+        {
+            "sessions": [
+                {
+                    "id": "11",
+                    "events": [
+                        {"item": "214820942", "event": "click", "name": "Blue kettle"},
+                        {"item": "214820942", "event": "purchase", "name": "Blue kettle"},
+                    ],
+                }
+            ]
+        }
+    )
+
     sessions: list[PastSession]
 
 
 class Described(BaseModel):
     """The model that answers now."""
+
+    model_config = examples(
+        {
+            "version": "051445a34a8d",
+            "name": "vpq",
+            "backbone": "sasrec",
+            "method": "vpq",
+            "items": 11811,
+            "has_values": True,
+            "recommends_by": "relevance",
+            "rewards": {"click": 0.2, "purchase": 1.0},
+            "bounds": [0.0, 2.0],
+            "penalty": 20.0,
+            "max_disagreement": 1.0,
+            "metrics": {"test": {"purchase": {"NDCG@10": 0.42}}},
+            "card": "# vpq",
+            "previous_version": None,
+        }
+    )
 
     version: str
     name: str

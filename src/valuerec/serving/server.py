@@ -25,6 +25,7 @@ from valuerec.serving.app import application
 from valuerec.serving.protocol import limited, silent_log_config
 from valuerec.serving.service import Service
 from valuerec.serving.settings import Settings
+from valuerec.serving.shedding import Shedding
 
 _BACKLOG: Final = 1024
 _SWITCH: Final = 0.0005  # seconds after which the ranking thread lets the loop have its turn
@@ -100,9 +101,18 @@ def run(
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH)
     service = Service(path, settings, processes=processes)
+    shedding = Shedding(
+        lambda: service.queue.full,
+        settings.batch_rows,
+        settings.queue + settings.batch_rows,
+        settings.deadline / 4,
+        lambda: service.draining,
+        service.metrics,
+        service.log,
+    )
     config = uvicorn.Config(
         application(service),
-        http=limited(settings.max_connections, settings.client_timeout),
+        http=limited(settings.max_connections, settings.client_timeout, settings.max_body, shedding),
         ws="none",
         lifespan="on",
         loop="auto",

@@ -37,14 +37,19 @@ class Service:
         self.keys = Keys(settings.keys) if settings.keys else None
         self.rates = Rates(settings.rate / processes) if settings.rate else None
         self.past = read_past(settings.sessions) if settings.sessions else []
-        self._names = read_names(settings.catalogue) if settings.catalogue else {}
+        self.names = read_names(settings.catalogue) if settings.catalogue else {}
         self.draining = False
-        self.ask_rollback: Callable[[], None] = self.rollback  # of every process, where there are several
+        self.ask_rollback: Callable[[str, str], object] = self.rollback  # of every process, where there are several
         self.metrics = Metrics(lambda: self.queue.waiting)
         recorded = [[item for item, _ in past.events] for past in self.past]
         self.versions = Versions(path, settings.max_disagreement, self._report, recorded)
         self.queue = Queue(
-            lambda: self.versions.current, settings.queue, settings.batch_window, settings.batch_rows, self._ranked
+            lambda: self.versions.current,
+            settings.queue,
+            settings.deadline / 2,
+            settings.batch_window,
+            settings.batch_rows,
+            self._ranked,
         )
         self._search: tuple[Version, Search] | None = None
         self._stopped = threading.Event()
@@ -64,15 +69,16 @@ class Service:
         if self._watcher.is_alive():
             self._watcher.join(timeout=1)
 
-    def rollback(self) -> None:
-        """Let this process' version before answer again."""
-        self.versions.rollback()
+    def rollback(self, leaving: str, to: str) -> None:
+        """See `Versions.rollback`; of this process."""
+        if not self.versions.rollback(leaving, to):
+            self.log.say("rollback refused", version=to, why="This process has not had it; put it in place.")
 
-    def find(self, query: str, limit: int) -> list[tuple[str, str]]:
+    def find(self, query: str, limit: int) -> list[str]:
         """Items of the version that answers now, by id or name."""
         version = self.versions.current
         if self._search is None or self._search[0] is not version:
-            self._search = (version, Search(version.engine.model.item_ids, self._names))
+            self._search = (version, Search(version.engine.model.item_ids, self.names))
         return self._search[1].find(query, limit)
 
     def _watch(self) -> None:

@@ -6,38 +6,37 @@ parent does: its end of the pipe between them closes.
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
+import json
 import os
+import queue
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import multiprocess
 
 from valuerec.errors import ValuerecError
+from valuerec.serving.child import READY, Task
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import SHARED
-from valuerec.serving.server import bind, run
-from valuerec.serving.service import Service
+from valuerec.serving.server import bind
 from valuerec.serving.settings import Settings
 
-_ROLLBACK: Final = "rollback"
-_READY: Final = "ready"
 _PATIENCE: Final = (0.5, 30.0)  # seconds before a process that died is started again: doubled each time, up to
 
 
-class _Child(NamedTuple):
-    process: SpawnProcess
-    pipe: Connection
+class _Said(NamedTuple):
+    """A line that a process has written, or None: its last."""
+
+    process: subprocess.Popen[str]
+    message: dict[str, Any] | None
 
 
 class Supervisor:
@@ -52,11 +51,12 @@ class Supervisor:
     """
 
     def __init__(self, path: Path, settings: Settings, host: str, port: int, count: int) -> None:
-        self._path, self._settings, self._host, self._count = path, settings, host, count
-        self._log = Log()
+        self._log, self._count = Log(), count
         self._reserved = bind(host, port, shared=True)  # ours, while no process listens
         self.port = int(self._reserved.getsockname()[1])
-        self._children: list[_Child] = []
+        self._task = Task(path, settings, host, self.port, count)
+        self._children: list[subprocess.Popen[str]] = []
+        self._heard: queue.SimpleQueue[_Said] = queue.SimpleQueue()
         self._ending = False
 
     def run(self) -> None:
@@ -75,104 +75,67 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
             for child in self._children:
-                if child.process.is_alive():
-                    child.process.kill()
+                child.kill()
+                child.wait()
             self._reserved.close()
             shutil.rmtree(folder, ignore_errors=True)
             del os.environ[SHARED]
 
-    def _start(self) -> _Child:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        arguments = (self._path, self._settings, self._host, self.port, self._count, theirs)
-        process = context.Process(target=_child, args=arguments, name="valuerec-serve")
-        process.start()
-        theirs.close()
-        return _Child(process, ours)
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "valuerec.serving.child"]
+        # In a group of its own: Ctrl-C comes to the parent, which passes it on.
+        pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+        child = subprocess.Popen(command, start_new_session=True, **pipe)
+        _tell(child, self._task.as_json())
+        threading.Thread(target=self._listen, args=(child,), name="listening", daemon=True).start()
+        return child
+
+    def _listen(self, child: subprocess.Popen[str]) -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            self._heard.put(_Said(child, json.loads(line)))
+        child.wait()
+        self._heard.put(_Said(child, None))
 
     def _supervise(self) -> None:
         patience, came_up = _PATIENCE[0], False
         while self._children:
-            wait(
-                [*(child.process.sentinel for child in self._children), *(child.pipe for child in self._children)], 0.5
-            )
-            for child in list(self._children):
-                for message in _heard(child):
-                    came_up = True
-                    if message == _ROLLBACK:
-                        self._pass_on(_ROLLBACK)
-                    else:
-                        patience = _PATIENCE[0]
-                if child.process.is_alive():
-                    continue
+            try:
+                child, message = self._heard.get(timeout=0.5)
+            except queue.Empty:
+                continue  # so that a signal is seen
+            if message == READY:
+                came_up, patience = True, _PATIENCE[0]
+            elif message is not None:
+                for each in self._children:
+                    _tell(each, json.dumps(message))
+            else:
                 self._bury(child)
                 if self._ending:
                     continue
                 if not came_up:
                     self._ending = True
-                    self._pass_on_signal(signal.SIGTERM)
                     raise ValuerecError("The service did not start; the log above says why.")
-                self._log.say("process died", code=child.process.exitcode, again_in=patience)
+                self._log.say("process died", code=child.returncode, again_in=patience)
                 time.sleep(patience)
                 patience = min(2 * patience, _PATIENCE[1])
                 if not self._ending:
                     self._children.append(self._start())
 
-    def _bury(self, child: _Child) -> None:
-        child.process.join()
-        child.pipe.close()
+    def _bury(self, child: subprocess.Popen[str]) -> None:
         self._children.remove(child)
-        if child.process.pid is not None:
-            multiprocess.mark_process_dead(child.process.pid)  # type: ignore[no-untyped-call]
-
-    def _pass_on(self, message: str) -> None:
-        for child in self._children:
-            try:
-                child.pipe.send(message)
-            except OSError:
-                continue  # it is dying, and will be started again
-
-    def _pass_on_signal(self, number: int) -> None:
-        for child in self._children:
-            if child.process.pid is not None and child.process.is_alive():
-                os.kill(child.process.pid, number)
+        multiprocess.mark_process_dead(child.pid)  # type: ignore[no-untyped-call]
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
-        self._pass_on_signal(signal.SIGTERM)
+        for child in self._children:
+            child.send_signal(signal.SIGTERM)
 
 
-def _heard(child: _Child) -> list[str]:
-    messages = []
+def _tell(child: subprocess.Popen[str], line: str) -> None:
+    assert child.stdin is not None
     try:
-        while child.pipe.poll():
-            messages.append(child.pipe.recv())
-    except (EOFError, OSError):
-        pass
-    return messages
-
-
-def _child(path: Path, settings: Settings, host: str, port: int, processes: int, pipe: Connection) -> None:
-    """A process: serves, and listens to its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-    try:
-        run(path, settings, bind(host, port, shared=True), processes, lambda *told: _attach(pipe, *told))
-    except ValuerecError as error:
-        Log().say("failed", why=str(error))
-        os._exit(1)
-
-
-def _attach(pipe: Connection, service: Service, drain: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    service.ask_rollback = lambda: pipe.send(_ROLLBACK)
-    pipe.send(_READY)
-
-    def listen() -> None:
-        try:
-            while True:
-                if pipe.recv() == _ROLLBACK:
-                    service.rollback()
-        except (EOFError, OSError):
-            loop.call_soon_threadsafe(drain)  # the parent has gone
-
-    threading.Thread(target=listen, name="listening", daemon=True).start()
+        child.stdin.write(f"{line}\n")
+        child.stdin.flush()
+    except OSError:
+        pass  # it is dying, and will be started again

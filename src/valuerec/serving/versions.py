@@ -70,6 +70,7 @@ class Versions:
         self._seen = self._found()
         self._current = self._load(self._seen)
         self._previous: Version | None = None
+        self._left: str | None = None  # what a rollback left, while the path holds it
 
     @property
     def current(self) -> Version:
@@ -98,6 +99,10 @@ class Versions:
                 return False  # being put in place, or taken away: nothing to load, and the old one still answers
             if found == self._seen:
                 return False
+            if found.id == self._left:
+                self._seen = found  # another process rolled back from it before this one had seen it
+                return False
+            self._left = None
             try:
                 if found.id == self._current.id:
                     self._seen = found  # the same again, elsewhere
@@ -115,17 +120,25 @@ class Versions:
             self._report("loaded", {"version": version.id, "previous": self._previous.id})
             return True
 
-    def rollback(self) -> str | None:
-        """Let the version before answer again, until the path holds another one; None where there is none.
+    def rollback(self, leaving: str, to: str) -> bool:
+        """Let the version before answer again, until the path holds another one than the one that is left.
 
-        A second rollback goes back to where the first came from.
+        Args:
+            leaving: the version that is left. A process that has not loaded it yet does not.
+            to: the version that is to answer.
+
+        Returns:
+            Whether that one answers now. It does not where it is neither in memory nor the one that answered already.
         """
         with self._lock:
-            if self._previous is None:
-                return None
-            self._previous, self._current = self._current, self._previous
-            self._report("rolled back", {"version": self._current.id, "previous": self._previous.id})
-            return self._current.id
+            if self._current.id != to and (self._previous is None or self._previous.id != to):
+                return False
+            self._left = leaving
+            if self._current.id != to:
+                assert self._previous is not None
+                self._previous, self._current = self._current, self._previous
+                self._report("rolled back", {"version": to, "previous": self._previous.id})
+            return True
 
     def _found(self) -> _Found:
         folder = self._path.resolve()

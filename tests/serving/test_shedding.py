@@ -1,0 +1,215 @@
+"""A request that is refused at its header: told, counted, and no harm to what else its connection carries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+
+from valuerec.serving.logs import Log
+from valuerec.serving.metrics import Metrics
+from valuerec.serving.protocol import limited, silent_log_config
+from valuerec.serving.shedding import Shedding
+
+MOST = 5
+
+
+class World:
+    """A server whose fullness is a switch, around an application that says what it was sent."""
+
+    def __init__(self) -> None:
+        self.full = self.draining = False
+        self.log, self.metrics = io.StringIO(), Metrics(lambda: 0)
+        self.asked: list[tuple[str, bytes]] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.asked.append((scope["path"], body))
+        await self.hold.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
+    """Hold a conversation with a server at a port."""
+
+    @contextlib.asynccontextmanager
+    async def serving(world: World) -> AsyncIterator[int]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        full, draining = (lambda: world.full), (lambda: world.draining)
+        shedding = Shedding(full, MOST, MOST, 1.0, draining, world.metrics, Log(world.log))
+        protocol = limited(100, 0.5, 10_000, shedding)
+        config = uvicorn.Config(world, http=protocol, lifespan="off", log_config=silent_log_config())
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield int(listener.getsockname()[1])
+        server.should_exit = True
+        world.hold.set()
+        await task
+
+    async def main() -> None:
+        world = World()
+        async with serving(world) as port, asyncio.timeout(20):
+            await conversation(world, port)
+
+    asyncio.run(main())
+
+
+def request(
+    body: bytes = b'{"session": []}', path: str = "/v1/recommend", *headers: str, version: str = "1.1"
+) -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: h", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def exchange(port: int, content: bytes, answers: int = 1) -> list[tuple[int, dict[str, str], bytes]]:
+    """Send, and read so many answers; then see whether the connection is still open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(content)
+    try:
+        return [await answer(reader) for _ in range(answers)]
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in rest if line)
+    return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/recommend/batch?x=1", "/v1/score", "/v2/models/shop/infer"])
+def test_what_is_ranked_is_refused_unread_in_our_form_and_counted(path: str) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full = True
+        ((status, headers, body),) = await exchange(port, request(b"{no JSON", path, "X-Request-ID: mine-1"))
+        error = json.loads(body)["error"]
+        assert (status, error["code"], headers["retry-after"]) == (429, "queue_full", "1")
+        assert headers["x-request-id"] == "mine-1" and headers["content-type"] == "application/json"
+        ((_, headers, _),) = await exchange(port, request(b"", path, "X-Request-ID: no good"))
+        assert len(headers["x-request-id"]) == 32 and not world.asked
+        route = "/v2/models/{name}/infer" if "infer" in path else path.partition("?")[0]
+        lines = [json.loads(line) for line in world.log.getvalue().splitlines()]
+        assert (lines[0]["request_id"], lines[0]["route"], lines[0]["status"]) == ("mine-1", route, 429)
+        assert f'valuerec_requests_total{{route="{route}",status="429"}} 2.0' in world.metrics.text().decode()
+
+    talk(conversation)
+
+
+def test_what_is_not_ranked_is_let_in() -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full = True
+        for content in (request(path="/v1/rollback"), b"GET /v1/recommend HTTP/1.1\r\nhost: h\r\n\r\n"):
+            assert (await exchange(port, content))[0][0] == 200
+
+    talk(conversation)
+
+
+def test_as_many_are_let_in_as_are_answered_in_time() -> None:
+    shedding = Shedding(lambda: False, 10, 100, 0.5, lambda: False, Metrics(lambda: 0), Log(io.StringIO()))
+
+    def answers(speed: float, under_way: int, seconds: float = 1.0) -> int:
+        for turn in range(int(seconds * speed)):
+            shedding.answered(under_way, turn / speed)
+        return shedding.limit
+
+    assert answers(10.0, under_way=1) == 100  # few come: that says nothing of what it could do
+    assert answers(60.0, under_way=90) == pytest.approx(30, abs=2)
+    assert answers(4.0, under_way=20, seconds=5) == 10 and answers(1000.0, under_way=20) == 100
+    assert shedding.wanted(b"POST", b"/v1/score", 99) is None
+    assert shedding.wanted(b"POST", b"/v1/score", 100) == "/v1/score"
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 10_000])
+def test_a_connection_goes_on_after_a_refusal_however_its_bytes_arrive(pieces: int) -> None:
+    async def conversation(world: World, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for turn in range(4):
+            world.full = turn % 2 == 0
+            body = b"%d" % turn * 50
+            content = request(body)
+            size = max(1, len(content) // pieces)
+            for start in range(0, len(content), size):
+                writer.write(content[start : start + size])
+                await asyncio.sleep(0)
+            assert (await answer(reader))[0] == (429 if world.full else 200)
+        assert [body for _, body in world.asked] == [b"1" * 50, b"3" * 50]
+        writer.close()
+
+    talk(conversation)
+
+
+def test_answers_keep_the_order_of_their_requests() -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.hold.clear()
+        asking = asyncio.create_task(exchange(port, request(b"a") + request(b"b") + request(b"c"), 3))
+        while not world.asked:
+            await asyncio.sleep(0.01)
+        world.full = True  # b and c wait behind a already, and a refusal must not overtake it
+        world.hold.set()
+        assert [status for status, _, _ in await asking] == [200, 200, 200]
+        refused = await exchange(port, request(b"a") + request(b"b") + request(b"c"), 3)
+        assert [status for status, _, _ in refused] == [429, 429, 429]
+
+    talk(conversation)
+
+
+def test_no_more_are_let_in_than_may_be_under_way() -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.hold.clear()
+        asking = [asyncio.create_task(exchange(port, request(b"%d" % each))) for each in range(3 * MOST)]
+        done, _ = await asyncio.wait(asking, timeout=1)
+        assert {task.result()[0][0] for task in done} == {429} and len(done) == 2 * MOST
+        world.hold.set()
+        assert {(await task)[0][0] for task in asking} == {200, 429} and len(world.asked) == MOST
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    ("headers", "version", "draining"),
+    [
+        (["connection: close"], "1.1", False),
+        ([], "1.0", False),
+        (["expect: 100-continue"], "1.1", False),
+        ([], "1.1", True),
+    ],
+)
+def test_a_refusal_closes_where_the_connection_can_not_go_on(headers: list[str], version: str, draining: bool) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full, world.draining = True, draining
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(b"x", "/v1/recommend", *headers, version=version) + request())
+        status, told, _ = await answer(reader)
+        assert status == 429 and told["connection"] == "close" and await reader.read() == b""
+        assert not world.asked
+        writer.close()
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize("sent", [0, 20_000])
+def test_a_body_that_does_not_end_is_cut_off(sent: int) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(b" " * 100_000)[:100] + b" " * sent)
+        assert (await answer(reader))[0] == 429
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+    talk(conversation)
