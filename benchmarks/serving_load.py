@@ -6,13 +6,13 @@ python benchmarks/serving_load.py --items 10000 100000 1000000 --rate 1000 500 1
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+import uvloop
 
 import serving_tools as tools
 import valuerec as vr
@@ -77,4 +77,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

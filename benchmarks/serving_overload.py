@@ -11,10 +11,11 @@ further second is at most twice what it was before (at half the peak).
 from __future__ import annotations
 
 import argparse
-import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any, Final
+
+import uvloop
 
 import serving_tools as tools
 from provenance import print_figures
@@ -111,4 +112,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

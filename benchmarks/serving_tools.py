@@ -26,6 +26,7 @@ from valuerec.network import Network
 from valuerec.tensors import save_tensors
 
 WINDOW = 10
+_IDLE = 10.0  # seconds after which a connection is not used again; the service closes it after 30
 
 
 def made_up_run(
@@ -184,8 +185,17 @@ class Sent(NamedTuple):
     at: float
     seconds: float
     status: int  # 0: no answer
-    version: str | None
-    items: tuple[str, ...]
+    body: bytes  # read when it is asked for: while the load runs that would take time from it
+
+    @property
+    def version(self) -> str | None:
+        """Of the model that answered."""
+        return str(json.loads(self.body)["model"]["version"]) if self.status == 200 else None
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Recommended."""
+        return tuple(item["id"] for item in json.loads(self.body)["items"]) if self.status == 200 else ()
 
 
 class Load:
@@ -194,7 +204,7 @@ class Load:
     def __init__(self, port: int, n_items: int, seed: int = 0, k: int = 20) -> None:
         self._port, self._draw, self._k = port, random.Random(seed), k
         self._sessions = sessions_of(n_items, seed)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
         self.stopped = self.stops_at_close = False
         self.lasted = 0.0  # seconds in which all was sent; more than were asked for where this client was too slow
         self.sent: list[Sent] = []
@@ -219,27 +229,31 @@ class Load:
         return self.sent
 
     async def _one(self, start: float, at: float, session: list[str]) -> None:
-        connection = self._idle.pop() if self._idle else Connection(self._port)
-        version, items, status = None, (), 0
+        connection = self._connection()
+        status, body = 0, b""
         try:
             reply = await connection.post("/v1/recommend", {"session": session, "k": self._k})
-            status = reply.status
-            if status == 200:
-                answer = json.loads(reply.body)
-                version, items = answer["model"]["version"], tuple(item["id"] for item in answer["items"])
+            status, body = reply.status, reply.body
             if reply.headers.get("connection") == "close":
                 self.stopped |= self.stops_at_close
         except (OSError, asyncio.IncompleteReadError) as error:
             connection.close()
             self.failures.append(repr(error))
-        self.sent.append(Sent(at, time.perf_counter() - start - at, status, version, items))
+        self.sent.append(Sent(at, time.perf_counter() - start - at, status, body))
         if connection.open:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
+
+    def _connection(self) -> Connection:
+        """The one used last, or a new one where it has been idle so long that the service may be closing it."""
+        if self._idle and time.monotonic() - self._idle[-1][1] > _IDLE:
+            self.close()
+        return self._idle.pop()[0] if self._idle else Connection(self._port)
 
     def close(self) -> None:
         """Close its connections."""
-        for connection in self._idle:
+        for connection, _ in self._idle:
             connection.close()
+        self._idle = []
 
 
 def summary(sent: Sequence[Sent], seconds: float) -> dict[str, Any]:

@@ -659,7 +659,7 @@ def serve(
     catalogue: Path | None = None,
     sessions: Path | None = None,
     max_disagreement: float = 1.0,
-    batch_window: float = 0.001,
+    batch_window: float = 0.002,
     queue: int = 256,
     deadline: float = 1.0,
     max_body: int = 1 << 20,

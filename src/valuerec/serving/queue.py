@@ -119,10 +119,12 @@ class Queue:
         first = self._jobs.get()
         if first is None:
             return None
-        batch, rows, end = [first], len(first.wanted), time.monotonic() + self._window
+        if self._waiting < self._rows:
+            time.sleep(self._window)  # and not until the next job comes: each waking takes the loop's turn from it
+        batch, rows = [first], len(first.wanted)
         while rows < self._rows:
             try:
-                job = self._jobs.get(timeout=max(0.0, end - time.monotonic()))
+                job = self._jobs.get_nowait()
             except queue.Empty:
                 break
             if job is None:

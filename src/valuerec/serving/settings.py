@@ -41,7 +41,7 @@ class Settings:
     catalogue: Path | None = None
     sessions: Path | None = None
     max_disagreement: float = 1.0
-    batch_window: float = 0.001
+    batch_window: float = 0.002
     batch_rows: int = 64
     queue: int = 256
     deadline: float = 1.0
