@@ -99,7 +99,7 @@ def _faults(block: Block, event: Column, time: Any, clock: Clock) -> Iterator[tu
 
 
 def _may_hold_nul(ids: Column) -> bool:
-    content = ids.buffers()[2]
+    content: Any = ids.buffers()[2]
     return bool(content) and not np.frombuffer(content, np.uint8).all()
 
 

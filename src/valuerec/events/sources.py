@@ -131,7 +131,7 @@ class Source:
             while piece := file.read(_CHUNK_BYTES):
                 cut = piece.rfind(b"\n") + 1
                 if cut:
-                    self._check_length(row, len(rest) + piece.index(b"\n"))
+                    self._check_length(row, len(rest) + piece.index(b"\n"))  # no other line is as long as a piece
                     chunk, rest = rest + piece[:cut], piece[cut:]
                     yield _as_text(row, chunk)
                     row += chunk.count(b"\n")
@@ -142,7 +142,7 @@ class Source:
             yield _as_text(row, rest + b"\n")
 
     def _check_length(self, row: int, length: int) -> None:
-        """Refuse a line that is too long; only the first of a piece may be longer than a piece."""
+        """Refuse a line that is too long."""
         if length > _LONGEST_LINE:
             raise ValuerecError(
                 f"{self.path}, row {row} is longer than {_LONGEST_LINE:,} bytes, so this is no log of an event a line; "
