@@ -159,7 +159,7 @@ def test_figures_by_hand() -> None:
         ({"on_drift": "fail"}, "name it with --like"),
         ({"drift_limits": {"time_gap": 3}}, "name it with --like"),
         ({"like": "earlier", "on_drift": "panic"}, "choose one of: warn, fail"),
-        ({"like": "earlier", "drift_limits": {"gap": 3}}, "it can name purchase_share, "),
+        ({"like": "earlier", "drift_limits": {"gap": 3}}, "it can name sessions, purchase_share, "),
         ({"like": "earlier", "drift_limits": {"time_gap": float("nan")}}, "a number from 0 to inf"),
         ({"like": "earlier", "drift_limits": {"catalogue_known": 2}}, "a number from 0 to 1"),
         ({"like": "earlier", "drift_limits": {"catalogue_left": math.inf}}, "a number from 0 to 1"),
