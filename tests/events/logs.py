@@ -108,7 +108,10 @@ def _csv(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
 
 
 def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
-    """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is."""
+    """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is.
+
+    Both begin with a byte-order mark, for there is no header to keep U+FEFF of a first id from being taken for one.
+    """
     broken = {
         "wrong_field_count": ["1", "2"],
         "nul_byte": ["1", iso(START), "1", "\x00"],
@@ -128,7 +131,7 @@ def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
         if isinstance(row, Event) and row.kind == "purchase"
     ]
     files = {"clicks.dat": [broken["empty_session"], *clicks], "buys.dat": buys}
-    return [_written(folder / name, _csv(lines)) for name, lines in files.items() if lines]
+    return [_written(folder / name, "\ufeff" + _csv(lines)) for name, lines in files.items() if lines]
 
 
 def _retailrocket(folder: Path, rows: Sequence[Row]) -> list[Path]:
