@@ -19,6 +19,11 @@ def main() -> None:
         cli.main()
     except KeyboardInterrupt:  # between two of its steps, or a second one while it was telling of the first
         _leave()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is done and told, and Python takes a while to end
+        # A KeyboardInterrupt that passed through executed text, as that of every named tuple is while a library is
+        # imported, would make Python end by SIGINT, whoever caught it, unless other text is executed after it.
+        exec("")
 
 
 def _leave(number: int = 0, frame: FrameType | None = None) -> None:
