@@ -536,6 +536,34 @@ def test_being_ended_while_the_command_line_is_loaded_is_a_sentence(how: str) ->
     assert (done.returncode, done.stderr) == (130, "valuerec: Interrupted.\n")
 
 
+def test_ctrl_c_just_before_or_after_a_command_is_a_sentence() -> None:
+    code = (
+        "from valuerec import cli\n"
+        "from valuerec.__main__ import main\n"
+        "def interrupted(arguments): raise KeyboardInterrupt\n"
+        "cli.run = interrupted\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "valuerec: Interrupted.\n")
+
+
+def test_being_ended_in_executed_text_and_while_python_ends_is_the_commands_own_exit_code() -> None:
+    code = (
+        "import atexit, os, signal\n"
+        "from valuerec import cli\n"
+        "from valuerec.__main__ import main\n"
+        "def interrupted(arguments):\n"
+        "    try: exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "    except KeyboardInterrupt: return 130\n"
+        "cli.run = interrupted\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_the_package_runs_as_a_command() -> None:
     done = subprocess.run([sys.executable, "-m", "valuerec", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{valuerec.__version__}\n", "")

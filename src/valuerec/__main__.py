@@ -1,4 +1,4 @@
-"""The entry point: hears Ctrl-C while the command line is still being loaded."""
+"""The entry point: hears Ctrl-C and SIGTERM before and after the command line does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ def main() -> None:
     before = {number: signal.signal(number, _leave) for number in heard}
     from valuerec import cli
 
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    cli.main()
+    try:
+        if signal.SIGINT in before:  # the other is the command line's own business
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+        cli.main()
+    except KeyboardInterrupt:  # between two of its steps, or a second one while it was telling of the first
+        _leave()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is done and told, and Python takes a while to end
+        # A KeyboardInterrupt that passed through executed text, as that of every named tuple is while a library is
+        # imported, would make Python end by SIGINT, whoever caught it, unless other text is executed after it.
+        exec("")
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: nothing has been begun, and an exception would come out of the middle of some import."""
+def _leave(number: int = 0, frame: FrameType | None = None) -> None:
+    """End at once: nothing is begun or left, and an exception would come out of the middle of some import."""
     os.write(2, b"valuerec: Interrupted.\n")
     os._exit(130)
 

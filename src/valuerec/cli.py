@@ -67,7 +67,7 @@ def prepare(
     Parameters
     ----------
     sources
-        The log's files: plain, gz, xz or zst.
+        The log's files: plain, gz, xz or zst; Parquet as it is.
     format
         yoochoose (clicks and buys files), retailrocket (events.csv), otto (JSON lines), or events: any CSV, TSV,
         JSON lines or Parquet.
@@ -102,7 +102,7 @@ def prepare(
     on_drift
         What to do where it does not.
     drift_limit
-        Other limits than the defaults in the table: purchase_share=2,time_gap=30
+        Other limits than the defaults in the table: purchase_share=2,sessions=inf
     sample_sessions
         Keep that many sessions, drawn by the seed.
     max_memory

@@ -72,6 +72,8 @@ def check_unused(path: Path) -> None:
             raise UsageError(f"The output {path} is a file; name a new folder with --out.")
         if any(path.iterdir()):
             raise UsageError(f"The output folder {path} is already in use; name a new one with --out or remove it.")
+        if path.samefile("."):  # the new folder would take its place, and whoever stands in it would stand in none
+            raise UsageError(f"The output {path} is the folder that this runs in; name a new one with --out.")
 
 
 @contextlib.contextmanager

@@ -173,6 +173,7 @@ WHOLE_FILES: dict[str, Case] = {
         RETAILROCKET + f"{TIME}000,1,wish,1,\n", format="retailrocket", bad={"unknown_event": 1}
     ),
     "otto without events": _log(OTTO + '{"session": 3}\n', format="otto", bad={"missing_field": 1}),
+    "otto with no events": _log(OTTO + '{"session": 3, "events": []}\n', format="otto", bad={"missing_field": 1}),
     "otto with an event that is none": _log(
         OTTO + '{"session": 3, "events": [7, {"aid": null, "ts": 1, "type": "clicks"}]}\n',
         format="otto",
@@ -195,6 +196,8 @@ ROWS: dict[str, Case] = {
     "empty session": _row(",i0,1400000000,click", "empty_session"),
     "empty item": _row("s0,,1400000000,click", "empty_item"),
     "unknown event": _row("s0,i0,1400000000,clic", "unknown_event"),
+    "blank session": _row(" \u200b,i0,1400000000,click", "empty_session"),
+    "blank item": _row("s0,\ufeff\u00a0,1400000000,click", "empty_item"),
     "no event": _row("s0,i0,1400000000,", "unknown_event"),
     "no time": _row("s0,i0,,click", "empty_time"),
     "NaN": _row("s0,i0,NaN,click", "time_not_finite"),
@@ -260,7 +263,28 @@ OBJECTS: dict[str, Case] = {
         f'{{"session": "s0", "item": "i0", "time": {"[" * 900}{"]" * 900}}}', "unreadable_time"
     ),
     "time beyond 64 bits": _json_row('{"session": "s0", "item": "i0", "time": 18446744073709551616}', "time_overflow"),
-    "five thousand digits": _json_row(f'{{"session": "s0", "item": "i0", "time": {"1" * 5000}}}', "not_json"),
+    "five thousand digits": _json_row(f'{{"session": "s0", "item": "i0", "time": {"1" * 5000}}}', "time_overflow"),
+    "five thousand digits beside": _json_row(
+        f'{{"session": "s0", "item": "i0", "time": 1400000000, "x": [{"1" * 5000}]}}', None, kept=41
+    ),
+    "five thousand digits and a key twice": _json_row(
+        f'{{"session": "s0", "item": "i0", "time": {"1" * 5000}, "item": "i1"}}', "repeated_key"
+    ),
+    "id of five thousand digits": _json_row(
+        f'{{"session": "s0", "item": {"1" * 5000}, "time": 1400000000}}', "unreadable_id"
+    ),
+    "half a surrogate beside five thousand digits": _json_row(
+        f'{{"session": "\\ud800", "item": "i0", "time": {"1" * 5000}}}', "not_json"
+    ),
+    "nanoseconds as a float": _log(
+        "".join(
+            f'{{"session": "s{row // 4}", "item": "i{row % 4}", "time": 1.4000000{row:02d}e18}}\n'
+            for row in range(GOOD)
+        )
+    ),
+    "float beyond 64 bits": _json_row('{"session": "s0", "item": "i0", "time": 1e300}', "time_overflow"),
+    "JSON id with a NUL": _json_row('{"session": "s0\\u0000", "item": "i0", "time": 1400000000}', "nul_byte"),
+    "JSON id of blanks": _json_row('{"session": "s0", "item": "\\u200b ", "time": 1400000000}', "empty_item"),
     "nested a hundred thousand deep": _json_row(
         f'{{"session": "s0", "item": "i0", "time": 1400000000, "x": {"[" * 100_000}{"]" * 100_000}}}', "not_json"
     ),
@@ -309,6 +333,9 @@ TYPES: dict[str, Case] = {
     "lists of items": _refused(parquet(item=[["a"]] * GOOD), "no ids", code=2),
     "binary ids": _refused(parquet(item=[b"\xff"] * GOOD), "no ids", code=2),
     "nested events": _refused(parquet(event=[{"kind": "click"}] * GOOD), "no kinds of events", code=2),
+    "a session with a NUL": _log(
+        parquet(session=["s\x00", *(f"s{row // 4}" for row in range(1, GOOD))]), bad={"nul_byte": 1}, kept=39
+    ),
     "null sessions": _log(
         parquet(session=[None, *(f"s{row // 4}" for row in range(1, GOOD))]), bad={"empty_session": 1}, kept=39
     ),
@@ -341,6 +368,8 @@ BROKEN: dict[str, Case] = {
     "Parquet cut": _refused(_PARQUET[: len(_PARQUET) // 2], "not a readable Parquet file"),
     "Parquet without its last byte": _refused(_PARQUET[:-1], "not a readable Parquet file"),
     "Parquet with rubbish behind": _refused(_PARQUET + b"rubbish", "not a readable Parquet file"),
+    "Parquet in gz": _refused(gzip.compress(_PARQUET), "is a Parquet file inside of an archive; unpack it", code=2),
+    "Parquet in zst": _refused(zstandard.compress(_PARQUET), "is a Parquet file inside of an archive", code=2),
     "Parquet head only": _refused(b"PAR1", "not a readable Parquet file"),
 }
 

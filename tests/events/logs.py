@@ -34,7 +34,9 @@ TEXT_IDS = [
     "b,c",
     "漢字",
     "🛒",
-    "\u00a0",
+    "\ufeffa b",
+    "\ufeff漢字",
+    "a\u00a0b",
     "x" * 300,
 ]
 NUMBER_IDS = ["1", "2", "9", "7", "10", "214", "007", "99999999999999999999"]
@@ -106,7 +108,10 @@ def _csv(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
 
 
 def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
-    """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is."""
+    """Clicks and buys apart, bad rows among the clicks; the first has four fields, which says what the file is.
+
+    Both begin with a byte-order mark, for there is no header to keep U+FEFF of a first id from being taken for one.
+    """
     broken = {
         "wrong_field_count": ["1", "2"],
         "nul_byte": ["1", iso(START), "1", "\x00"],
@@ -126,7 +131,7 @@ def _yoochoose(folder: Path, rows: Sequence[Row]) -> list[Path]:
         if isinstance(row, Event) and row.kind == "purchase"
     ]
     files = {"clicks.dat": [broken["empty_session"], *clicks], "buys.dat": buys}
-    return [_written(folder / name, _csv(lines)) for name, lines in files.items() if lines]
+    return [_written(folder / name, "\ufeff" + _csv(lines)) for name, lines in files.items() if lines]
 
 
 def _retailrocket(folder: Path, rows: Sequence[Row]) -> list[Path]:
@@ -165,7 +170,7 @@ def _otto(folder: Path, rows: Sequence[Row]) -> list[Path]:
             for reason, time in {**JSON_BAD_TIMES, **BAD_MS}.items()
         },
     }
-    lines: list[str | dict[str, Any]] = [{"session": 1, "events": []}]
+    lines: list[str | dict[str, Any]] = [{"session": 2**60, "events": []}]  # a bad row, and nobody's neighbour
     for row in rows:
         if isinstance(row, Bad):
             lines.append(broken[row.reason])
@@ -193,7 +198,7 @@ def _delimited(folder: Path, rows: Sequence[Row], delimiter: str) -> list[Path]:
         "wrong_field_count": ["1"],
         "nul_byte": ["1", "look", "\x00", "1", "1400000000"],
         "not_utf8": ["1", "look", NOT_UTF8, "1", "1400000000"],
-        "empty_session": ["1", "look", "x", "", "1400000000"],
+        "empty_session": ["1", "look", "x", " \u200b", "1400000000"],
         "empty_item": ["", "look", "x", "1", "1400000000"],
         "unknown_event": ["1", "", "x", "1", "1400000000"],
         **{reason: ["1", "look", "x", "1", time] for reason, time in {**BAD_TIMES, **BAD_SECONDS}.items()},
@@ -211,6 +216,8 @@ def _json_lines(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """The first line, bad, names the keys."""
     broken = {
         "not_json": "[1, 2]",
+        "nul_byte": '{"who": "1", "what": "nul\\u0000", "how": "look", "when": "2014-04-01T00:00:00Z"}',
+        "empty_item": '{"who": "1", "what": "\\ufeff\u3164", "how": "look", "when": "2014-04-01T00:00:00Z"}',
         "missing_field": '{"who": "1", "what": "2", "how": "look"}',
         "unreadable_id": '{"who": true, "what": "2", "how": "look", "when": "2014-04-01T00:00:00Z"}',
         "repeated_key": '{"who": "1", "who": "1", "what": "2", "how": "look", "when": "2014-04-01T00:00:00Z"}',
@@ -232,8 +239,9 @@ def _json_lines(folder: Path, rows: Sequence[Row]) -> list[Path]:
 
 def _parquet(folder: Path, rows: Sequence[Row]) -> list[Path]:
     broken = {
+        "nul_byte": ("nul\x00", "1", "look", START),
         "empty_session": (None, "1", "look", START),
-        "empty_item": ("1", "", "look", START),
+        "empty_item": ("1", " \u200b", "look", START),
         "unknown_event": ("1", "1", None, START),
         "empty_time": ("1", "1", "look", None),
         "negative_time": ("1", "1", "look", -1),
@@ -285,6 +293,7 @@ STYLES = {
         (*JSON_REASONS, "unknown_event"),
         JSON_NUMBER_IDS,
         tick=1_000,
+        own_bad=("missing_field",),
     ),
     "csv": Style(
         "events",
@@ -306,8 +315,8 @@ STYLES = {
         "events",
         _json_lines,
         tuple(MAP),
-        JSON_REASONS,
-        [*TEXT_IDS, "a\nb", "nul\x00", "\u2028"],
+        (*JSON_REASONS, "nul_byte", "empty_item"),
+        [*TEXT_IDS, "a\nb", "a\u2028b"],
         tick=1,
         own_bad=("empty_session",),
         options=_EVENTS,
@@ -316,8 +325,17 @@ STYLES = {
         "events",
         _parquet,
         tuple(MAP),
-        ("empty_session", "empty_item", "unknown_event", "empty_time", "negative_time", "future_time", "time_overflow"),
-        [*TEXT_IDS, "a\nb", "nul\x00"],
+        (
+            "nul_byte",
+            "empty_session",
+            "empty_item",
+            "unknown_event",
+            "empty_time",
+            "negative_time",
+            "future_time",
+            "time_overflow",
+        ),
+        [*TEXT_IDS, "a\nb"],
         tick=1,
         options=_EVENTS,
     ),

@@ -117,8 +117,18 @@ def noticed(events: Iterable[Event], kept: Sequence[tuple[str, str, int, str, st
     return answer
 
 
+_FILLERS = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
+
+
+def is_blank(name: str) -> bool:
+    """Whether an id shows nothing."""
+    unseen = ("Zs", "Zl", "Zp", "Cc", "Cf")
+    return all(unicodedata.category(letter) in unseen or letter in _FILLERS for letter in name)
+
+
 def _folded(name: str) -> str:
-    text = unicodedata.normalize("NFKC", name).strip().lower()
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _FILLERS)
+    text = unicodedata.normalize("NFKC", seen).strip().lower()
     return re.sub(r"^0+([0-9]+)$", r"\1", text)
 
 

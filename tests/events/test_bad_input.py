@@ -232,6 +232,11 @@ def test_a_parquet_file_whose_ids_are_not_utf8(refused: Refused) -> None:
         (CSV, ["--min-session-events", "5"], 1, "short_session 200"),
         (CSV, ["--min-item-events", "100"], 1, "rare_item 200"),
         (CSV, ["--min-item-events", "0"], 2, "--min-item-events is 0"),
+        (CSV, ["--min-item-events", "99999999999999999999"], 2, "at most 9,223,372,036,854,775,807"),
+        (CSV, ["--min-session-events", str(2**63)], 2, "at most 9,223,372,036,854,775,807"),
+        (CSV, ["--sample-sessions", str(2**64)], 2, "at most 9,223,372,036,854,775,807"),
+        (CSV, ["--min-item-events", str(2**63 - 1)], 1, "rare_item 200"),
+        (CSV, ["--min-session-events", str(2**63 - 1), "--seed", str(10**25)], 1, "short_session 200"),
         (CSV, ["--sample-sessions", "0"], 2, "--sample-sessions is 0"),
         (CSV, ["--max-memory", "much"], 2, "4GB"),
         (CSV, ["--max-memory", "0GB"], 1, "more memory"),
@@ -313,6 +318,17 @@ def test_an_output_that_can_not_be_made(
     assert cli.run(["prepare", "log", "--format", "events", "--out", out]) == code
     assert says in check_refusal(tmp_path, *capfd.readouterr(), may_stay=before)
     assert Path("used/note").read_text() == "mine"
+
+
+def test_the_folder_that_one_stands_in_is_no_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_text(CSV)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "../here"):
+        assert cli.run(["prepare", "../log", "--format", "events", "--out", out]) == 2
+        assert "is the folder that this runs in" in check_refusal(Path(), *capfd.readouterr(), may_stay=set())
 
 
 @pytest.mark.parametrize("name", ["a[1]*?", "it's", 'a"b', "ä 漢", "-x", "%s{0}$HOME"])

@@ -20,7 +20,8 @@ from valuerec.events.sources import Source
 NAMES = ["a", "b", "c"]
 WANTED = {"session": "a", "item": "b", "time": "c"}
 PIECES = st.lists(
-    st.sampled_from(['"', '""', ",", "x", "1", " ", "é", "\t", "\x00", "'", "🛒", "\r", "\r\n", "\n"]), max_size=14
+    st.sampled_from(['"', '""', ",", "x", "1", " ", "é", "\t", "\x00", "'", "🛒", "\ufeff", "\r", "\r\n", "\n"]),
+    max_size=14,
 )
 
 
@@ -38,14 +39,18 @@ def read(path: Path) -> tuple[list[int], list[tuple[str, ...]], list[tuple[int, 
 
 
 def texts_of(path: Path, rows: list[int]) -> list[str]:
-    lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+    lines = path.read_bytes().decode().removeprefix("\ufeff").removesuffix("\n").split("\n")
     return [lines[row - 1].rstrip("\r") for row in rows]
 
 
 @given(
-    st.lists(PIECES.map("".join), min_size=1, max_size=4).map("\n".join).filter(str.strip),
+    st.lists(PIECES.map("".join), min_size=1, max_size=4)
+    .map("\n".join)
+    .filter(lambda text: text.removeprefix("\ufeff").strip()),
     st.sampled_from([1, 7, 1000]),
 )
+@example("1,2,3\n\ufeff1,2,3\n\ufeff1,2,3", 1)
+@example("\ufeff\ufeff1,2,3\n\ufeff\n", 1000)
 @example('a,"b\n1,2,3\n4,5,6', 1000)
 @example('1,"2"x,3\n1,2,"3', 1000)
 @example('"\n\n', 1000)
@@ -58,7 +63,7 @@ def test_every_line_is_a_row_good_or_bad_and_the_same_in_any_company(text: str, 
         path = Path(folder) / "log"
         path.write_bytes(text.encode())
         rows, good, bad = read(path)
-    lines = text.removesuffix("\n").split("\n")
+    lines = text.removeprefix("\ufeff").removesuffix("\n").split("\n")
     fields = {
         row: [] if "\x00" in line else fields_of(line.rstrip("\r"), ",") or [""] * 3
         for row, line in enumerate(lines, start=1)
@@ -66,6 +71,23 @@ def test_every_line_is_a_row_good_or_bad_and_the_same_in_any_company(text: str, 
     assert rows == [row for row, each in fields.items() if len(each) == 3]
     assert good == [tuple(each) for each in fields.values() if len(each) == 3]
     assert [row for row, _ in bad] == [row for row, each in fields.items() if len(each) != 3]
+
+
+@given(
+    st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=4)] * 3), min_size=1),
+    st.lists(PIECES.map("".join), max_size=4),
+    st.sampled_from([1, 7, 1000]),
+)
+def test_the_fast_parser_and_the_slow_one_say_the_same(
+    rows: list[tuple[str, str, str]], others: list[str], piece: int
+) -> None:
+    text = "\n".join(["first,1,2", *map(",".join, rows), *others])
+    with tempfile.TemporaryDirectory() as folder, patch.object(sources, "_CHUNK_BYTES", piece):
+        path = Path(folder) / "log"
+        path.write_bytes(text.encode())
+        fast = read(path)
+        with patch.object(delimited, "_parsed", return_value=None):
+            assert read(path) == fast
 
 
 def test_a_stray_quote_costs_its_own_row_only(tmp_path: Path) -> None:

@@ -90,8 +90,13 @@ def test_a_log_that_has_really_drifted_is_named_by_what_has_changed(
     assert not (tmp_path / "refused").exists()
     wide = {name: 0.0 if LIMITS[name].at_least else 1e9 for name in drifted}
     options: dict[str, Any] = {"on_drift": "fail", "drift_limits": wide}
-    if change.get("bought") != 0.0:  # no limit is above infinity
-        prepare([tmp_path / "new.csv"], format="events", out=tmp_path / "allowed", like=earlier, **options)
+    if change.get("bought") == 0.0:
+        assert "--drift-limit purchase_share=inf" in str(caught.value)
+        wide["purchase_share"] = math.inf
+    manifest = prepare([tmp_path / "new.csv"], format="events", out=tmp_path / "allowed", like=earlier, **options)
+    assert manifest["drift"]["drifted"] == []
+    limits = {figure["name"]: figure["limit"] for figure in manifest["drift"]["figures"]}
+    assert [limits[name] for name in drifted] == [None if wide[name] == math.inf else wide[name] for name in drifted]
 
 
 def test_a_log_of_an_hour_against_one_of_ten_days(tmp_path: Path, earlier: Path) -> None:
@@ -100,9 +105,33 @@ def test_a_log_of_an_hour_against_one_of_ten_days(tmp_path: Path, earlier: Path)
     assert judged(tmp_path, earlier, squeezed)["drifted"] == ["time_span"]
 
 
-def test_too_few_sessions_are_not_judged_and_said_to_be_so(tmp_path: Path, earlier: Path) -> None:
-    drift = judged(tmp_path, earlier, iter(list(sessions(1, ["other"], bought=0.9))[:200]), on_drift="fail")
-    assert verdicts(drift) == dict.fromkeys(LIMITS, "not judged: fewer than 100 sessions") | {"time_gap": "ok"}
+def test_of_too_few_sessions_only_their_number_and_their_place_in_time_are_judged(tmp_path: Path) -> None:
+    few = list(sessions(0, ITEMS))[:200]
+    prepare([write(tmp_path / "old.csv", iter(few))], format="events", out=tmp_path / "earlier")
+    other = iter(list(sessions(1, ["other"], bought=0.9))[:200])
+    drift = judged(tmp_path, tmp_path / "earlier", other, on_drift="fail")
+    unjudged = dict.fromkeys(LIMITS, "not judged: fewer than 100 sessions")
+    assert verdicts(drift) == unjudged | {"time_gap": "ok", "sessions": "ok"}
+
+
+@pytest.mark.parametrize("rows", [40, 200, 420])
+def test_a_log_that_was_cut_off_does_not_pass_however_few_sessions_are_left(
+    tmp_path: Path, earlier: Path, rows: int
+) -> None:
+    cut = list(sessions(1, ITEMS))[:rows]
+    assert judged(tmp_path, earlier, iter(cut))["drifted"] == ["sessions"]
+    with pytest.raises(DriftError, match=r"sessions is .* \(at most 2\).*--drift-limit sessions=\.\.\."):
+        prepare([tmp_path / "new.csv"], format="events", out=tmp_path / "refused", like=earlier, on_drift="fail")
+
+
+def test_the_table_says_where_there_is_no_limit(
+    tmp_path: Path, earlier: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = write(tmp_path / "new.csv", sessions(1, ITEMS, bought=0.0))
+    line = ["prepare", str(log), "--format", "events", "--out", str(tmp_path / "a"), "--like", str(earlier)]
+    assert cli.run([*line, "--on-drift", "fail", "--drift-limit", "purchase_share=inf"]) == 0
+    (row,) = (line for line in capfd.readouterr().out.splitlines() if "purchase_share" in line)
+    assert "infinite" in row and "none" in row and "ok" in row
 
 
 def test_positions_have_no_dates(tmp_path: Path, earlier: Path) -> None:
@@ -130,8 +159,11 @@ def test_figures_by_hand() -> None:
         ({"on_drift": "fail"}, "name it with --like"),
         ({"drift_limits": {"time_gap": 3}}, "name it with --like"),
         ({"like": "earlier", "on_drift": "panic"}, "choose one of: warn, fail"),
-        ({"like": "earlier", "drift_limits": {"gap": 3}}, "it can name purchase_share, "),
-        ({"like": "earlier", "drift_limits": {"time_gap": float("nan")}}, "a number from 0 on"),
+        ({"like": "earlier", "drift_limits": {"gap": 3}}, "it can name sessions, purchase_share, "),
+        ({"like": "earlier", "drift_limits": {"time_gap": float("nan")}}, "a number from 0 to inf"),
+        ({"like": "earlier", "drift_limits": {"catalogue_known": 2}}, "a number from 0 to 1"),
+        ({"like": "earlier", "drift_limits": {"catalogue_left": math.inf}}, "a number from 0 to 1"),
+        ({"like": "earlier", "drift_limits": {"time_span": 0.5}}, "a number from 1 to inf"),
     ],
 )
 def test_options_that_mean_nothing(

@@ -31,6 +31,7 @@ def prepared(folder: Path, rows: list[tuple[object, ...]], name: str = "data", *
         (["é", "e\u0301", "É"], "é"),
         (["\uff21", "a"], "a"),
         (["7a", "7A"], "7a"),
+        (["\ufeff7a", "7\u200ba", "7a \u2060"], "7a"),
     ],
 )
 def test_spellings_fold_to_one(ids: list[str], right: str) -> None:
@@ -88,6 +89,20 @@ def test_words_for_nothing_are_kept_as_ids_and_reported(tmp_path: Path) -> None:
     )
     assert manifest["findings"]["no_ids"] == {"session": {"NULL": 2}, "item": {"nan": 1}}
     assert manifest["account"]["kept"] == 3
+
+
+@pytest.mark.parametrize("word", ["-", " NaN ", "?", "NA"])
+def test_more_words_for_nothing(tmp_path: Path, word: str) -> None:
+    manifest = prepared(tmp_path, [("s", word, TIME, "click"), ("s", "i-", TIME, "click")])
+    assert manifest["findings"]["no_ids"] == {"item": {word: 1}}
+
+
+@pytest.mark.parametrize("blank", [" ", "\t ", "\u00a0", "\ufeff", "\u200b\u3000", "\u2028", "\u3164\ufe0f", "\x1f"])
+def test_an_id_that_shows_nothing_is_missing(tmp_path: Path, blank: str) -> None:
+    rows = [("s", blank, TIME, "click"), (blank, "i", TIME, "click"), ("s", f"{blank}i", TIME, "click")]
+    manifest = prepared(tmp_path, rows, max_bad_fraction=1)
+    assert manifest["account"]["bad"] == {"empty_session": 1, "empty_item": 1}
+    assert manifest["account"]["kept"] == 1
 
 
 def test_a_log_without_anything_to_notice_has_no_notes(tmp_path: Path) -> None:

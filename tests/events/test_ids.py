@@ -1,12 +1,14 @@
-"""Ids in, the same ids out; ids of two kinds are refused."""
+"""Ids in, the same ids out, wherever they stand; what shows nothing is none; ids of two kinds are refused."""
 
 from __future__ import annotations
 
 import csv
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,15 +16,25 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from events import oracle
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.events import prepare
+from valuerec.events import parquet, prepare, sources
 
 TIME = 1_400_000_000
 # Any text but half a surrogate pair, which is none.
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-ONE_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=20)
+UNSEEN = st.sampled_from("\ufeff\u200b\u00a0 ")
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]) | UNSEEN, min_size=1, max_size=20)
+ONE_LINE = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n") | UNSEEN, min_size=1, max_size=20
+)
+PIECES = st.sampled_from([7, 64, 1 << 23])  # bytes of text, or rows of Parquet, that are read together
 TRICKY = [
+    "\ufeff7",
+    "\ufeff",
+    " ",
+    "-",
+    "\ufeff\ufeff7",
     "007",
     "7",
     " 7",
@@ -57,13 +69,24 @@ def _parquet(path: Path, ids: Sequence[str]) -> None:
     pq.write_table(pa.table({"session": ids, "item": ids, "time": [TIME] * len(ids)}), path)
 
 
-def check_round_trip(write: Callable[[Path, Sequence[str]], None], ids: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def check_round_trip(write: Callable[[Path, Sequence[str]], None], ids: Sequence[str], piece: int) -> None:
+    """Ids come out as they are, or are told to be none; a last one, that a log is left whatever the others are."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(sources, "_CHUNK_BYTES", piece),
+        patch.object(parquet, "_BLOCK_ROWS", piece),
+    ):
         log, data = Path(folder) / "log", Path(folder) / "data"
-        write(log, ids)
-        manifest = prepare([log], format="events", out=data, min_item_events=1, min_session_events=1)
-        assert manifest["account"]["bad"] == {}
-        in_order = sorted(set(ids), key=str.encode)
+        write(log, [*ids, "last"])
+        options = {"min_item_events": 1, "min_session_events": 1, "max_bad_fraction": 1}
+        manifest = prepare([log], format="events", out=data, **options)
+        bad = {
+            name: "nul_byte" if "\x00" in name else "empty_session"
+            for name in ids
+            if "\x00" in name or oracle.is_blank(name)
+        }
+        assert manifest["account"]["bad"] == Counter(bad[name] for name in ids if name in bad)
+        in_order = sorted({*ids, "last"} - set(bad), key=str.encode)
         assert Dataset(data).item_ids == in_order
         assert sorted(pq.read_table(data / "sessions.parquet")["session"].to_pylist(), key=str.encode) == in_order
         events = pq.read_table(data / "events.parquet")
@@ -71,20 +94,45 @@ def check_round_trip(write: Callable[[Path, Sequence[str]], None], ids: Sequence
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(ONE_LINE, min_size=1))
-@example(TRICKY)
-def test_ids_in_csv_come_out_byte_for_byte(ids: list[str]) -> None:
-    check_round_trip(_csv, ["first", *(name for name in ids if "\x00" not in name)])
+@given(st.lists(ONE_LINE), PIECES)
+@example(TRICKY, 1 << 23)
+@example(TRICKY, 64)
+def test_ids_in_csv_come_out_byte_for_byte(ids: list[str], piece: int) -> None:
+    check_round_trip(_csv, ids, piece)
 
 
 @pytest.mark.parametrize("write", [_json, _parquet])
 @settings(max_examples=10, deadline=None)
-@given(st.lists(ANY_TEXT, min_size=1))
-@example([*TRICKY, "a\nb", "a\r\n", "nul\x00", "\x00"])
+@given(st.lists(ANY_TEXT), PIECES)
+@example([*TRICKY, "a\nb", "a\r\n", "nul\x00", "\x00"], 64)
 def test_ids_in_json_and_parquet_come_out_byte_for_byte(
-    write: Callable[[Path, Sequence[str]], None], ids: list[str]
+    write: Callable[[Path, Sequence[str]], None], ids: list[str], piece: int
 ) -> None:
-    check_round_trip(write, ids)
+    check_round_trip(write, ids, piece)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("beside", ["", ",x\ry", ",x\x00"], ids=["fast parser", "stray CR", "NUL"])
+def test_a_mark_before_an_id_is_a_part_of_it_in_every_row(tmp_path: Path, place: int, beside: str) -> None:
+    lines = [f"s0,i0,{TIME},click"] * 3
+    lines.insert(place, f"\ufeffs0,i0,{TIME},click")
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "\n".join(["\ufeffsession,item,time,event", *lines, *([f"s0{beside}"] if beside else [])]), newline=""
+    )
+    manifest = prepare([log], format="events", out=tmp_path / "data", min_session_events=1, max_bad_fraction=1)
+    assert pq.read_table(tmp_path / "data/sessions.parquet")["session"].to_pylist() == ["s0", "\ufeffs0"]
+    assert manifest["findings"]["spellings"]["session"]["ids"] == 2
+
+
+@pytest.mark.parametrize("beside", ["", "x\ry", "x\x00"], ids=["fast parser", "stray CR", "NUL"])
+def test_a_line_that_is_a_mark_alone_has_too_few_fields(tmp_path: Path, beside: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"session,item,time\n\ufeff\n{beside or 'x'}\n" + f"s,i,{TIME}\n" * 3, newline="")
+    manifest = prepare([log], format="events", out=tmp_path / "data", max_bad_fraction=1)
+    assert manifest["account"]["bad"] == Counter(
+        ["wrong_field_count", "nul_byte" if "\x00" in beside else "wrong_field_count"]
+    )
 
 
 def test_whole_numbers_become_their_digits_however_large(tmp_path: Path) -> None:
@@ -128,9 +176,9 @@ def test_ids_that_are_numbers_in_one_file_and_text_in_another_are_refused(
         _rows(tmp_path / name, **({"session": 1, "item": 1} | {field: value}))
         for name, value in ((one, number), (other, text))
     ]
-    for sources in (logs, logs[::-1]):
+    for files in (logs, logs[::-1]):
         with pytest.raises(ValuerecError) as caught:
-            prepare(sources, format="events", out=tmp_path / "data")
+            prepare(files, format="events", out=tmp_path / "data")
         assert f"The {field} ids are numbers in {logs[0]} and text in {logs[1]}" in str(caught.value)
         assert not (tmp_path / "data").exists()
 

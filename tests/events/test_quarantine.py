@@ -75,6 +75,27 @@ def test_nothing_else_is_ever_replaced(log: Path, tmp_path: Path) -> None:
         prepare([log], format="events", out=tmp_path / "b", quarantine=tmp_path / "data/quarantine.parquet")
 
 
+def test_files_of_one_name_are_told_apart_by_as_much_of_their_paths_as_that_takes(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ["a/log.csv", "b/log.csv", "c/b/log.csv", "other.csv"]
+    for number, place in enumerate(places):
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        Path(place).write_text(GOOD + f"s,i,{'x' * (number + 1)}\n")
+    manifest = prepare([Path(place) for place in places], format="events", out="data", max_bad_fraction=1)
+    assert [source["name"] for source in manifest["sources"]] == places
+    assert pq.read_table("data/quarantine.parquet")["file"].to_pylist() == places
+    # From somewhere else, where the whole paths are other ones.
+    monkeypatch.chdir("/")
+    again = prepare([tmp_path / place for place in places], format="events", out=tmp_path / "again", max_bad_fraction=1)
+    whole = [str(tmp_path / place) for place in places]
+    names = [source["name"] for source in again["sources"]]
+    assert all(path.endswith(name) for path, name in zip(whole, names, strict=True)) and len(set(names)) == 4
+    assert not any(name.startswith("/") for name in names)
+    assert again["fingerprint"] == manifest["fingerprint"]
+
+
 def test_without_bad_rows_there_is_no_quarantine(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(GOOD)
     manifest = prepare([tmp_path / "log.csv"], format="events", out=tmp_path / "data", quarantine=tmp_path / "bad")

@@ -125,11 +125,25 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path
         list(Source(path).chunks())
 
 
+@pytest.mark.parametrize("size", [1_000, 1_001, 5_000])
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\nshort\n" * 300])
+@pytest.mark.parametrize("length", [5_000, 5_001])
+def test_the_longest_line_is_exact(tmp_path: Path, size: int, behind: bytes, length: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"first\n" + b"x" * length + behind)
+    with patch.object(sources, "_LONGEST_LINE", 5_000), patch.object(sources, "_CHUNK_BYTES", size):
+        if length <= 5_000:
+            assert b"".join(chunk.content for chunk in Source(path).chunks()).startswith(path.read_bytes())
+        else:
+            with pytest.raises(ValuerecError, match="row 2 is longer than 5,000 bytes"):
+                list(Source(path).chunks())
+
+
 def test_a_name_that_is_no_text_is_shown_as_best_it_can(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xff.csv"))
     path.write_bytes(LOG + b"s,i,soon,click\n")
     manifest = prepare([path], format="events", out=tmp_path / "data")
-    assert manifest["sources"][0]["name"] == "l\N{REPLACEMENT CHARACTER}.csv"
+    assert manifest["sources"][0]["name"] == "l\\xff.csv"
     assert manifest["account"]["bad"] == {"unreadable_time": 1}
 
 

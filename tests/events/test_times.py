@@ -211,6 +211,19 @@ def test_rows_of_another_unit_are_set_aside_even_where_the_file_begins_with_them
     assert manifest["time"]["unit"] == "s"
 
 
+@pytest.mark.parametrize(
+    ("kind", "time", "step"),
+    [("float", 1_396_867_869, 128), ("double", 1_396_867_869, None), ("float", 1_000_001, None)],
+)
+def test_times_of_too_few_bits_are_noted(tmp_path: Path, kind: str, time: float, step: int | None) -> None:
+    log = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"session": ["s"] * 3, "item": ["i"] * 3, "time": pa.array([float(time)] * 3, kind)}), log)
+    notes = prepare([log], format="events", out=tmp_path / "data")["notes"]
+    few_bits = [note for note in notes if "of so few bits" in note]
+    assert len(few_bits) == (step is not None)
+    assert all("the times of log.parquet are" in note and f"up to {step} (s) apart" in note for note in few_bits)
+
+
 def test_files_may_differ_in_their_unit_but_not_mix_clocks_with_positions(tmp_path: Path) -> None:
     logs = {name: tmp_path / name for name in ("seconds", "iso", "positions")}
     for name, time in (("seconds", "1396867869"), ("iso", "2014-04-07"), ("positions", "3")):

@@ -36,8 +36,8 @@ REASONS: Final = {
     "not_json": Reason("it is no JSON object", _FORMAT),
     "repeated_key": Reason("a key stands twice in it", "write each key once"),
     "missing_field": Reason("a field is missing", _COLUMNS),
-    "empty_session": Reason("the session is empty", _COLUMNS),
-    "empty_item": Reason("the item is empty", _COLUMNS),
+    "empty_session": Reason("the session is empty, or shows nothing", _COLUMNS),
+    "empty_item": Reason("the item is empty, or shows nothing", _COLUMNS),
     "unreadable_id": Reason("the id is neither text nor a whole number", "write ids as text or whole numbers"),
     "unknown_event": Reason("the event is none of those known", "say what it means with --events"),
     "empty_time": Reason("the time is empty", _COLUMNS),
@@ -48,6 +48,9 @@ REASONS: Final = {
     "mixed_time_unit": Reason("the time is in another unit than most of the file's, or than --time-unit", _UNIT),
     "future_time": Reason("the time lies in the future", "check --time-unit, or allow it with --latest-time"),
 }
+# Characters that show nothing and are no white space: format characters, fillers, variation selectors.
+INVISIBLE: Final = r"\p{Cf}\x{034F}\x{115F}\x{1160}\x{17B4}\x{17B5}\x{2800}\x{3164}\x{FE00}-\x{FE0F}\x{FFA0}"
+_BLANK: Final = rf"^[\pZ\p{{Cc}}{INVISIBLE}]*$"
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
@@ -82,12 +85,22 @@ def checked(
 
 def _faults(block: Block, event: Column, time: Any, clock: Clock) -> Iterator[tuple[str, str, Any]]:
     """Field, reason and the rows that have it, in the order in which they count."""
-    yield "session", "empty_session", pc.equal(block.columns["session"], "")
-    yield "item", "empty_item", pc.equal(block.columns["item"], "")
+    for field in ("session", "item"):
+        ids = block.columns[field]
+        if _may_hold_nul(ids):
+            yield field, "nul_byte", pc.match_substring(ids, "\x00")
+        printable = pc.and_(pc.greater_equal(ids, "!"), pc.less(ids, "\x7f"))  # their first byte, which is faster
+        if printable.false_count:
+            yield field, f"empty_{field}", pc.match_substring_regex(ids, _BLANK)
     yield "event", "unknown_event", pc.is_null(event)
     yield "time", "unreadable_time", pc.is_null(time)
     if clock.unit != "position":
         yield "time", "future_time", pc.fill_null(pc.greater(time, clock.latest), False)
+
+
+def _may_hold_nul(ids: Column) -> bool:
+    content: Any = ids.buffers()[2]
+    return bool(content) and not np.frombuffer(content, np.uint8).all()
 
 
 def _codes(columns: Mapping[str, Column], count: int, meanings: Mapping[str, str], implied: str | None) -> Column:

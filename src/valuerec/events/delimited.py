@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from valuerec.events.blocks import LONGEST_TEXT, BadRow, Block
-from valuerec.events.sources import Source
+from valuerec.events.sources import BOM, Source
 
 
 def header_of(source: Source) -> tuple[list[str], str]:
@@ -68,11 +68,14 @@ def _parsed(
 ) -> Any:
     """The chunk by pyarrow's fast parser, which takes a line break between quotes for a part of the field.
 
-    Where that happens there are fewer rows than lines. A last line of nothing shows it at the chunk's end too.
+    Where that happens there are fewer rows than lines. A last line of nothing shows it at the chunk's end too; None
+    where there is not even that.
     """
     guard = b'"' in chunk
     if guard:
         chunk += delimiter.encode() * (len(names) - 1) + b"\n"
+    if chunk.startswith(BOM):  # pyarrow takes one away, and here it is a part of the first field
+        chunk = BOM + chunk
 
     def wrong_count(row: pa_csv.InvalidRow) -> Literal["skip"]:
         bad.append(BadRow(first - 1 + (row.number or 0), "", "wrong_field_count", row.text[:LONGEST_TEXT]))
@@ -92,7 +95,9 @@ def _parsed(
             strings_can_be_null=False,
         ),
     )
-    return table.slice(0, len(table) - 1) if guard else table
+    if not guard:
+        return table
+    return table.slice(0, len(table) - 1) if len(table) else None
 
 
 def _parsed_by_line(

@@ -1,7 +1,8 @@
 """Does a new log look like an earlier dataset: shares of events, catalogue, session lengths, time.
 
 All figures are of prepared data, so of what training would see. They measure sizes of differences, not their
-significance: with few sessions chance alone differs, so a figure of less than `LEAST_SESSIONS` is not judged.
+significance: with few sessions chance alone makes them differ, so with fewer than `LEAST_SESSIONS` most are not judged.
+How many sessions there are is judged always, for a log that was cut off is small, and the gap between the two as well.
 """
 
 from __future__ import annotations
@@ -40,20 +41,25 @@ class Limit(NamedTuple):
         what: of the figure, for people.
         limit: what it is held to by default.
         at_least: whether the figure must reach the limit, and not stay within it.
+        range: what a limit can be: one that every log meets is one, one that none can meet is not.
     """
 
     what: str
     limit: float
     at_least: bool = False
+    range: tuple[float, float] = (0.0, math.inf)
 
 
+_FACTOR: Final = (1.0, math.inf)
+_SHARE: Final = (0.0, 1.0)
 LIMITS: Final = {
-    "purchase_share": Limit("purchases among the events: the larger share over the smaller", 1.5),
-    "catalogue_known": Limit("share of the new events whose item the earlier dataset has", 0.8, at_least=True),
-    "catalogue_left": Limit("share of the earlier events whose item the new log still has", 0.8, at_least=True),
+    "sessions": Limit("sessions: the larger number over the smaller", 2.0, range=_FACTOR),
+    "purchase_share": Limit("purchases among the events: the larger share over the smaller", 1.5, range=_FACTOR),
+    "catalogue_known": Limit("share of the new events whose item the earlier dataset has", 0.8, True, _SHARE),
+    "catalogue_left": Limit("share of the earlier events whose item the new log still has", 0.8, True, _SHARE),
     "session_length": Limit("largest difference of the cumulative session lengths (Kolmogorov-Smirnov)", 0.1),
     "time_gap": Limit("days between the two logs, 0 where they overlap", 7.0),
-    "time_span": Limit("days from first to last event: the longer over the shorter", 4.0),
+    "time_span": Limit("days from first to last event: the longer over the shorter", 4.0, range=_FACTOR),
 }
 
 
@@ -112,8 +118,11 @@ class Gate:
         for name, limit in (limits or {}).items():
             if name not in LIMITS:
                 raise UsageError(f"--drift-limit names {name}; it can name {', '.join(LIMITS)}.")
-            if not 0 <= limit < math.inf:
-                raise UsageError(f"--drift-limit says {name}={limit}; a limit is a number from 0 on.")
+            least, most = LIMITS[name].range
+            if not least <= limit <= most:
+                raise UsageError(
+                    f"--drift-limit says {name}={limit:g}; its limit is a number from {least:g} to {most:g}."
+                )
         folder = Path(like)
         manifest = read_manifest(folder, "dataset", SCHEMA_VERSION, DatasetManifest)
         check_whole(folder, manifest, ["items.parquet", "sessions.parquet"])
@@ -148,16 +157,23 @@ class Gate:
         }
         if drifted and self.on_drift == "fail":
             told = ", ".join(_told(figure) for figure in figures if figure["name"] in drifted)
+            more = ",".join(
+                f"{figure['name']}={'inf' if figure['value'] is None else '...'}"
+                for figure in figures
+                if figure["name"] in drifted
+            )
             raise DriftError(
                 f"The log has drifted from {self.like}: {told}{aside.refused()}; find out why, or allow more with "
-                f"--drift-limit {drifted[0]}=... or --on-drift warn.",
+                f"--drift-limit {more} or --on-drift warn.",
                 answer,
             )
         return answer
 
     def _figures(self, earlier: Profile, now: Profile) -> Iterator[dict[str, Any]]:
-        few = min(earlier.sessions_by_length.sum(), now.sessions_by_length.sum()) < LEAST_SESSIONS
+        counts = [int(each.sessions_by_length.sum()) for each in (earlier, now)]
+        few = min(counts) < LEAST_SESSIONS
         why_not = f"fewer than {LEAST_SESSIONS} sessions" if few else None
+        yield self._figure("sessions", _factor(*counts), None)
         yield self._figure("purchase_share", _factor(earlier.purchase_share, now.purchase_share), why_not)
         yield self._figure("catalogue_known", _share_of(now.items, earlier.items), why_not)
         yield self._figure("catalogue_left", _share_of(earlier.items, now.items), why_not)
@@ -171,12 +187,13 @@ class Gate:
         yield self._figure("time_span", _factor(last - first, new_last - new_first), why_not)
 
     def _figure(self, name: str, value: float, why_not: str | None) -> dict[str, Any]:
-        """One figure for the manifest, which has no infinity: null there."""
+        """One figure for the manifest, which has no infinity: null there, in a value and in a limit."""
         limit, at_least = self.limits[name], LIMITS[name].at_least
         within = value >= limit if at_least else value <= limit
         verdict = f"not judged: {why_not}" if why_not else "ok" if within else "drift"
         shown = round(value, 6) if math.isfinite(value) else None
-        return {"name": name, "value": shown, "limit": limit, "at_least": at_least, "verdict": verdict}
+        shown_limit = limit if math.isfinite(limit) else None
+        return {"name": name, "value": shown, "limit": shown_limit, "at_least": at_least, "verdict": verdict}
 
 
 def profile_of(folder: Path, content: Mapping[str, Any]) -> Profile:
@@ -263,7 +280,6 @@ def drift_table(drift: Mapping[str, Any]) -> Table:
         judged = not figure["verdict"].startswith("not judged")
         value = _number(figure["value"]) if judged or figure["value"] is not None else "–"
         sign = "≥" if figure["at_least"] else "≤"
-        table.add_row(
-            figure["name"], value, f"{sign} {figure['limit']:g}", figure["verdict"], LIMITS[figure["name"]].what
-        )
+        limit = "none" if figure["limit"] is None else f"{sign} {figure['limit']:g}"
+        table.add_row(figure["name"], value, limit, figure["verdict"], LIMITS[figure["name"]].what)
     return table

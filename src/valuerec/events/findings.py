@@ -11,13 +11,31 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from ibis import _
 
+from valuerec.events.checking import INVISIBLE
+
 Table = Any  # ibis is untyped
 pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 # What these ids fold to is what they are: printable ASCII without capitals and spaces, and no zeros around a number.
 _SETTLED: Final = r"^[!-@\[-~]+$"
 _ZEROS: Final = r"^0[0-9]|\.0+$"
-_NO_IDS: Final = ("null", "(null)", "none", "nan", "n/a", "inf", "-inf", "undefined", "\\n")
+_NO_IDS: Final = (
+    "null",
+    "(null)",
+    "none",
+    "nan",
+    "n/a",
+    "inf",
+    "-inf",
+    "undefined",
+    "\\n",
+    "-",
+    "--",
+    "?",
+    "na",
+    "nil",
+    "<na>",
+)
 _EXAMPLES: Final = 3
 _LONGEST_EXAMPLE: Final = 60  # characters
 
@@ -99,8 +117,12 @@ def found(engine: Any, work: Path, tallies: Mapping[str, Table]) -> Findings:
 
 
 def folded(ids: Any) -> Any:
-    """Ids without what spellings differ in: Unicode form, blanks around, case, zeros before or `.0` behind a number."""
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(pc.utf8_normalize(ids, "NFKC")))
+    """Ids without what spellings differ in: invisible characters, Unicode form, blanks around, case, zeros of a number.
+
+    Those zeros stand before a whole number, or as `.0` behind it.
+    """
+    text = pc.replace_substring_regex(ids, f"[{INVISIBLE}]", "")
+    text = pc.utf8_lower(pc.utf8_trim_whitespace(pc.utf8_normalize(text, "NFKC")))
     text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")
     return pc.replace_substring_regex(text, r"^0+(\d+)$", r"\1")
 
@@ -137,7 +159,7 @@ def _write_changed(batches: Any, path: Path) -> int:
 
 
 def _no_ids(tally: Table, column: str) -> dict[str, int]:
-    words = tally.filter(tally[column].lower().isin(_NO_IDS)).order_by(column).to_pyarrow().to_pylist()
+    words = tally.filter(tally[column].strip().lower().isin(_NO_IDS)).order_by(column).to_pyarrow().to_pylist()
     return {row[column]: int(row["clicks"] + row["purchases"]) for row in words}
 
 

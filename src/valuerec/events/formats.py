@@ -140,6 +140,10 @@ def _events(source: Source, columns: Mapping[str, str]) -> Reading:
     with source.open() as file:
         head = file.read(4)
     if head == b"PAR1":
+        if source.compressed:
+            raise UsageError(
+                f"{source.path} is a Parquet file inside of an archive; unpack it, for Parquet is compressed by itself."
+            )
         wanted = _wanted(source, columns_of(source), columns)
         return Reading(source, partial(read_parquet, source, wanted, kinds), _implied(wanted), kinds)
     line = source.first_line().text

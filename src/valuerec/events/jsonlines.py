@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,12 +29,23 @@ _KINDS: Final = {int: "a number", str: "text"}
 def object_of(text: str) -> dict[str, Any] | None:
     """The JSON object that a line is, or None where it is none."""
     try:
-        line = json.loads(text)
+        line = _loaded(text)
         if _SURROGATE.search(text):  # half of a pair, which is no text
-            json.dumps(line, ensure_ascii=False).encode()
+            json.dumps(line, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
+
+
+def _loaded(text: str) -> Any:
+    """What a line of JSON says; whole numbers of more digits than Python makes an int of are decimals."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < most else Decimal(digits))
 
 
 def _repeats_a_key(text: str, line: dict[str, Any]) -> bool:
@@ -50,7 +63,7 @@ def _repeats_a_key(text: str, line: dict[str, Any]) -> bool:
             raise KeyError
 
     try:
-        json.loads(text, object_pairs_hook=unique)
+        json.loads(text, object_pairs_hook=unique, parse_int=str)
     except (KeyError, RecursionError):
         return True
     return False
@@ -92,7 +105,7 @@ def read_otto(source: Source, kinds: dict[str, bool]) -> Iterator[Block]:
 
     def events(row: int, line: dict[str, Any]) -> list[Values]:
         session, inside = line.get("session"), line.get("events")
-        if not isinstance(inside, list):
+        if not isinstance(inside, list) or not inside:
             return [(None,)]
         return [
             (session, event.get("aid"), event.get("ts"), event.get("type")) if isinstance(event, dict) else (None,)
@@ -173,4 +186,7 @@ def _text(value: Any) -> str:
     """A value as it stands in the file; lists and objects, no times and no kinds of events, as their braces."""
     if isinstance(value, list | dict):
         return "[]" if isinstance(value, list) else "{}"
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    text = str(value) if isinstance(value, Decimal) else json.dumps(value)
+    return f"{Decimal(text):f}" if isinstance(value, float) and "e" in text else text  # 1.4e+18 is 18 digits and more

@@ -42,6 +42,7 @@ class Landed:
 
     Args:
         path: the file, for messages.
+        name: what the manifest calls it.
         part: the staged Parquet file.
         unit: of its times, one of `times.UNITS`.
         rows: rows read, bad ones included.
@@ -51,9 +52,11 @@ class Landed:
         digits: how many session and item ids are whole numbers.
         units: how many times look like each unit.
         typed: which of session and item are numbers by type, where the file has types.
+        step: the largest distance of two neighbouring times, in `unit`, that are numbers of 32 bits or fewer.
     """
 
     path: Path
+    name: str
     part: Path
     unit: str
     rows: int = 0
@@ -63,6 +66,7 @@ class Landed:
     digits: Counter[str] = field(default_factory=Counter)
     units: Any = field(default_factory=lambda: np.zeros(len(times.UNITS), dtype=np.int64))
     typed: dict[str, bool] = field(default_factory=dict)
+    step: float = 0.0
 
     def looks(self, name: str) -> bool | None:
         """Whether the ids are whole numbers: all of them, none of them, or (None) some."""
@@ -112,7 +116,7 @@ def _land(reading: Reading, part: Path, bad: Path, options: Options) -> Landed:
 
 def _stage(reading: Reading, part: Path, bad: Path, unit: str, options: Options) -> Landed:
     """Write a file's good rows to `part` and the others to `bad`, with times in `unit` (empty: as the first look)."""
-    landed = Landed(reading.source.path, part, unit)
+    landed = Landed(reading.source.path, reading.source.name, part, unit)
     certain, stop_at_bad = options.time_unit != "auto", options.on_bad_rows == "fail"
     with (
         pq.ParquetWriter(part, _STAGED, compression="lz4") as writer,
@@ -125,13 +129,14 @@ def _stage(reading: Reading, part: Path, bad: Path, unit: str, options: Options)
             good, time, bad_rows = checked(block, clock, options.meanings, reading.event)
             if not certain:
                 landed.units += _count_units(raw, time, landed.unit)
+            landed.step = max(landed.step, _step(raw))
             landed.rows += len(block.row) + len(block.bad)
             landed.good += len(good)
             for name in ("session", "item"):
                 landed.digits[name] += pc.sum(pc.utf8_is_decimal(good[name])).as_py() or 0
             if bad_rows:
                 _note(landed, bad_rows, stop_at_bad)
-                aside.write_table(_quarantined(reading.source.name, bad_rows))
+                aside.write_table(_quarantined(landed.name, bad_rows))
             writer.write_table(good)
     return landed
 
@@ -141,6 +146,14 @@ def _count_units(raw: Any, time: Any, unit: str) -> Any:
     if time.null_count:
         return times.count_units(raw)
     return np.array([len(time) if name == unit else 0 for name in times.UNITS])
+
+
+def _step(raw: Any) -> float:
+    """The distance between the largest time and its neighbour, where times are numbers of so few bits; else 0."""
+    if raw.type not in (pa.float16(), pa.float32()):
+        return 0.0
+    value = raw.drop_null().to_numpy(zero_copy_only=False)
+    return float(np.spacing(value[np.isfinite(value)].max(initial=0)))
 
 
 def _note(landed: Landed, bad_rows: Sequence[BadRow], stop_at_bad: bool) -> None:
@@ -187,7 +200,17 @@ def doubts(landed: Sequence[Landed]) -> list[str]:
         if numbers and text:
             share = 1 - text[0].digits[name] / text[0].good
             notes.append(
-                f"the {name} ids are whole numbers in {numbers[0].path.name}, and in {text[0].path.name} {share:.0%} "
+                f"the {name} ids are whole numbers in {numbers[0].name}, and in {text[0].name} {share:.0%} "
                 "of them are text: what is written two ways does not meet; check that both files mean the same ids."
             )
     return notes
+
+
+def coarse(landed: Sequence[Landed]) -> list[str]:
+    """Files whose times were rounded before they came to us, so far that events change places."""
+    return [
+        f"the times of {file.name} are floating-point numbers of so few bits that they are up to {file.step:,.0f} "
+        f"({file.unit}) apart; write them as 64-bit numbers or timestamps."
+        for file in landed
+        if file.step > 1
+    ]

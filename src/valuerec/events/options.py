@@ -20,6 +20,7 @@ _ALLOWED: Final = {
     "time_unit": ("auto", *UNITS),
     "on_bad_rows": ("quarantine", "fail"),
 }
+_MOST: Final = 2**63 - 1  # which the engine can count
 _MEMORY: Final = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B")
 
 
@@ -52,8 +53,8 @@ class Options:
                 raise UsageError(f"{_flag(name)} is {getattr(self, name)!r}; choose one of: {', '.join(values)}.")
         for name in ("min_item_events", "min_session_events", "sample_sessions"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{_flag(name)} is {value}; it must be at least 1.")
+            if value is not None and not 1 <= value <= _MOST:
+                raise UsageError(f"{_flag(name)} is {value}; it must be at least 1 and at most {_MOST:,}.")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UsageError(f"--max-bad-fraction is {self.max_bad_fraction}; it must be between 0 and 1.")
         if self.max_memory is not None and not _MEMORY.fullmatch(self.max_memory):

@@ -18,10 +18,10 @@ from valuerec.events import drift as drifting
 from valuerec.events import engine
 from valuerec.events.checking import REASONS
 from valuerec.events.formats import reading_of
-from valuerec.events.landing import Landed, doubts, land
+from valuerec.events.landing import Landed, coarse, doubts, land
 from valuerec.events.options import Options
 from valuerec.events.quarantine import NAME, Quarantine, check_place
-from valuerec.events.sources import Source
+from valuerec.events.sources import Source, told_apart
 from valuerec.folders import check_unused, explained_io, new_folder, sha256, write_manifest
 
 _DATA: Final = ("arrays.safetensors", "events.parquet", "items.parquet", "sessions.parquet")
@@ -144,7 +144,7 @@ def prepare(
             "account": account,
             "quarantine": where,
             "findings": built.findings.content(),
-            "notes": [*doubts(landed), *_latest(landed, options), *built.findings.notes()],
+            "notes": [*doubts(landed), *coarse(landed), *_latest(landed, options), *built.findings.notes()],
             **counts,
             **drift,
             "fingerprint": _fingerprint(folder),
@@ -161,7 +161,7 @@ def _files(sources: Sequence[str | Path]) -> list[Source]:
     for place, file in enumerate(files):
         if any(file.path.samefile(other.path) for other in files[:place]):
             raise UsageError(f"The file {file.path} is named twice; name each once.")
-    return files
+    return told_apart(files)
 
 
 def _check_bad(landed: Sequence[Landed], most: float, aside: Quarantine) -> None:

@@ -10,8 +10,9 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -22,7 +23,7 @@ from valuerec.folders import explained_io
 
 _COMPRESSED: Final = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 _ARCHIVES: Final = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _CHUNK_BYTES: Final = 1 << 23
 _LONGEST_LINE: Final = 1 << 26
 _XZ_PIECE: Final = 1 << 16
@@ -55,7 +56,8 @@ class Source:
     """A raw file.
 
     Args:
-        path: where it is; its name is what the manifest shows.
+        path: where it is.
+        parts: how many of the last parts of its path make its name.
 
     Raises:
         UsageError: where it is missing, no file, or an archive of several files.
@@ -63,6 +65,7 @@ class Source:
     """
 
     path: Path
+    parts: int = 1
 
     def __post_init__(self) -> None:
         with explained_io(f"Reading {self.path}"):
@@ -82,8 +85,15 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's name without its folder, as text even where the name is none."""
-        return os.fsencode(self.path.name).decode(errors="replace")
+        """What the manifest and the quarantine call the file, as text even where its path is none."""
+        name = Path(*self.path.parts[-self.parts :])
+        return os.fsencode(name).decode(errors="backslashreplace")
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the file is a compressed one."""
+        with explained_io(f"Reading {self.path}"), self.path.open("rb") as file:
+            return _kind(file.read(6), _COMPRESSED) is not None
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -96,7 +106,7 @@ class Source:
             try:
                 with self.path.open("rb") as raw, _plain(raw) as plain:
                     buffered = io.BufferedReader(plain, 1 << 20)
-                    if buffered.peek(3)[:3] == _BOM:
+                    if buffered.peek(3)[:3] == BOM:
                         buffered.read(3)
                     yield buffered
             except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
@@ -121,18 +131,23 @@ class Source:
             while piece := file.read(_CHUNK_BYTES):
                 cut = piece.rfind(b"\n") + 1
                 if cut:
+                    self._check_length(row, len(rest) + piece.index(b"\n"))  # no other line is as long as a piece
                     chunk, rest = rest + piece[:cut], piece[cut:]
                     yield _as_text(row, chunk)
                     row += chunk.count(b"\n")
                 else:
                     rest += piece
-                if len(rest) > _LONGEST_LINE:
-                    raise ValuerecError(
-                        f"{self.path}, row {row} is longer than {_LONGEST_LINE:,} bytes, so this is no log of an event "
-                        "a line; check the file and --format."
-                    )
+                self._check_length(row, len(rest))
         if rest:
             yield _as_text(row, rest + b"\n")
+
+    def _check_length(self, row: int, length: int) -> None:
+        """Refuse a line that is too long."""
+        if length > _LONGEST_LINE:
+            raise ValuerecError(
+                f"{self.path}, row {row} is longer than {_LONGEST_LINE:,} bytes, so this is no log of an event a line; "
+                "check the file and --format."
+            )
 
     def first_line(self) -> Line:
         """The first line that is not blank.
@@ -160,6 +175,15 @@ class Source:
         """The SHA-256 of the file as it lies there."""
         with explained_io(f"Reading {self.path}"), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def told_apart(files: Sequence[Source]) -> list[Source]:
+    """The files, each with as much of its path for a name as no other has."""
+    named = list(files)
+    for parts in range(2, max(len(file.path.parts) for file in files) + 1):
+        counts = Counter(file.name for file in named)
+        named = [replace(file, parts=parts) if counts[file.name] > 1 else file for file in named]
+    return named
 
 
 def _as_text(row: int, content: bytes) -> Chunk:
