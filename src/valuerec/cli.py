@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from valuerec import __version__
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.plain import escaped, plain
 
 app = App(
     name="valuerec",
@@ -880,7 +881,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"valuerec: {sentence}", file=sys.stderr)
+    print(plain(f"valuerec: {sentence}", one_line=True), file=sys.stderr)
     return code
 
 
@@ -984,7 +985,7 @@ def _print_json(content: Any) -> None:
     from valuerec.folders import explained_io
 
     with explained_io("Printing"):
-        print(json.dumps(content, indent=2, ensure_ascii=False), flush=True)
+        print(escaped(json.dumps(content, indent=2, ensure_ascii=False)), flush=True)
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -1005,7 +1006,7 @@ def _print_info(path: Path, answer: dict[str, Any]) -> None:
 
     table = whole_table("", "", title=str(path))
     table.columns[0].no_wrap = True
-    metrics = answer.get("metrics") or {}
+    metrics = (answer["kind"] != "dataset" and answer["metrics"]) or {}
     splits = {name: metrics[name] for name in ("test", "validation") if name in metrics}
     shown = {name: value for name, value in answer.items() if name not in ("files", "digest", "damaged", "metrics")}
     shown["metrics"] = {name: value for name, value in metrics.items() if name not in splits}
