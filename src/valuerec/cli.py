@@ -762,6 +762,7 @@ def info(path: Path, /, *, json: Json = False) -> None:
         A dataset, a run or a bundle.
     """
     from valuerec import stages
+    from valuerec.folders import damage
 
     answer = stages.info(path)
     if json:
@@ -769,9 +770,7 @@ def info(path: Path, /, *, json: Json = False) -> None:
     else:
         _print_info(path, answer)
     if answer["damaged"]:
-        raise ValuerecError(
-            f"{path} is damaged: {', '.join(answer['damaged'])} differs from its manifest; make it again."
-        )
+        raise damage(path, answer["damaged"])
 
 
 @app.command(help_epilogue="Example: valuerec methods --json")

@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.locks import try_lock
 
 MANIFEST = "manifest.json"
+CHECKPOINTS: Final = "checkpoints"
 LARGEST_JSON: Final = 256 << 20  # bytes of a file of ours; the largest, a book of results, has some megabytes
 LARGEST_MANIFEST: Final = 1 << 20
 _DEEPEST: Final = 100  # levels of JSON; ours have six
@@ -69,13 +70,13 @@ def check_unused(path: Path) -> None:
     Raises:
         UsageError: where `path` is a file, a folder with anything in it, or the present folder.
     """
-    if path.resolve() == Path.cwd():  # it would be replaced, and who is in it would be nowhere
-        raise UsageError(f"The output {path} is the folder that you are in; name a new one with --out.")
     if path.is_symlink() or path.exists():
         if not path.is_dir():
             raise UsageError(f"The output {path} is a file; name a new folder with --out.")
         if any(path.iterdir()):
             raise UsageError(f"The output folder {path} is already in use; name a new one with --out or remove it.")
+        if path.resolve() == Path.cwd():  # it would be replaced, and who is in it would be nowhere
+            raise UsageError(f"The output {path} is the folder that you are in; name a new one with --out.")
 
 
 @contextlib.contextmanager
@@ -232,7 +233,14 @@ def _read_json(path: Path, text: bytes) -> Any:
     try:
         return json_of(text)
     except (ValueError, RecursionError) as error:
-        raise ValuerecError(f"{path} is not readable JSON ({error}); make it again.") from error
+        raise ValuerecError(f"{path} is not readable JSON ({error}); {_remedy(path.parent)}.") from error
+
+
+def _remedy(folder: Path, otherwise: str = "make it again") -> str:
+    """What to do about a damaged file of a folder: a run has most of it twice."""
+    if not (folder / CHECKPOINTS).is_dir():
+        return otherwise
+    return "valuerec train with --resume and the options of the first time puts it back from a checkpoint"
 
 
 def json_of(text: bytes) -> Any:
@@ -307,7 +315,8 @@ def check_made(folder: Path, what: str) -> None:
     """
     if not (folder / MANIFEST).is_file():
         state = f"has no {MANIFEST}" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
-        raise UsageError(f"{folder} is no {what}: it {state}; name a folder that valuerec made.")
+        remedy = _remedy(folder, "name a folder that valuerec made")
+        raise UsageError(f"{folder} is no {what}: it {state}; {remedy}.")
 
 
 def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
@@ -330,16 +339,15 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )
+    remedy = _remedy(folder, f"make the {kind} again")
     try:
         shape.model_validate(manifest)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValuerecError(
-            f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again."
-        ) from error
+        raise ValuerecError(f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; {remedy}.") from error
     if "digest" in manifest and _digest(text, str(manifest["digest"])) != manifest["digest"]:
-        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
+        raise ValuerecError(f"{path} is damaged: it differs from its own digest; {remedy}.")
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest
@@ -360,7 +368,22 @@ def check_whole(folder: Path, manifest: dict[str, Any], names: Iterable[str] | N
         wanted = manifest["files"] if names is None else {name: manifest["files"].get(name) for name in names}
         damaged = damaged_files(folder, {"files": {name: entry for name, entry in wanted.items() if entry}})
     if damaged:
-        raise ValuerecError(f"{folder} is damaged: {', '.join(damaged)} differs from its manifest; make it again.")
+        raise damage(folder, damaged)
+
+
+def damage(folder: Path, names: Sequence[str]) -> ValuerecError:
+    """The sentence on files that differ from their manifest."""
+    return ValuerecError(f"{folder} is damaged: {', '.join(names)} differs from its manifest; {_remedy(folder)}.")
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a manifest has its own digest, whatever else it says: then no chance has changed it."""
+    try:
+        text = read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
+        digest = json_of(text)["digest"]
+        return _digest(text, str(digest)) == digest
+    except (ValuerecError, ValueError, RecursionError, KeyError, TypeError):
+        return False
 
 
 def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def export(run: str | Path, *, out: str | Path, onnx: bool | None = None, backbo
         check_unused(path)
     model = load(run, backbone)
     check_finite(model.network, folder.path)
-    config = _public(folder.config)
+    config = _public(folder.used_config)
     scored = folder.path / METRICS
     metrics = read_metrics(scored) if scored.is_file() else {}
     with new_folder(path) as partial:
