@@ -11,8 +11,8 @@ that steers a terminal; what loads must be served, with its card and its metrics
 process, open a socket or write a file (told by an audit hook), nor take more memory than twice the bundle's size and
 32 MiB (told by the kernel's peak of the process, which is set back before each; a limit of a gigabyte on addresses
 makes asking for more a crash, used or not). With `--large` the bundle has 80 MB, of 150,000 items of width 64, or of as
-many items as follow; then `load` may take twice the bundle's size and 4 MiB, which is the interpreter's own, and the
-largest share of the size that a load took is told.
+many items as follow; then no more is done than to load and to recommend, `load` may take twice the bundle's size and
+4 MiB, which is the interpreter's own, and the largest share of the size that a load took is told.
 
 Loading happens in child processes of a thousand mutants; the tally is kept after each, and the same command goes on
 where it was. A child that dies is counted as a crash of the mutant it was at, and the next goes on behind it.
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import gc
 import io
 import json
 import os
@@ -186,6 +187,8 @@ def load_mutants(
         os.pwrite(at.fileno(), b"%20d" % number, 0)
         mutation, spoilt = mutations.mutant(files, seed, number, forged)
         _put(folder, files, spoilt)
+        if large:
+            gc.collect()  # what was loaded before
         before = _reset_peak()
         _seen.clear()
         _watching = True
@@ -195,8 +198,9 @@ def load_mutants(
             took = _peak() - before
             outcome = "refused" if model is None else "equal" if _recommends(model, expected) else "other"
             del model
-            _look_at(folder)
-            if outcome != "refused":
+            if not large:
+                _look_at(folder)
+            if not large and outcome != "refused":
                 _serve(folder)
         except Exception as error:
             outcome = "crashed"
@@ -292,7 +296,8 @@ def _child(options: argparse.Namespace) -> None:
     import torch
 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + (1 << 30), hard))
+    more = (1 << 30) + 8 * sum(path.stat().st_size for path in options.bundle.iterdir())  # mutants are made here, too
+    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + more, hard))
     torch.set_num_threads(1)
     start, stop = options.chunk
     numbers, large = range(start, stop), options.large is not None

@@ -381,7 +381,7 @@ def is_sealed(folder: Path) -> bool:
     try:
         text = read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
         digest = json_of(text)["digest"]
-        return _digest(text, str(digest)) == digest
+        return bool(_digest(text, str(digest)) == digest)
     except (ValuerecError, ValueError, RecursionError, KeyError, TypeError):
         return False
 
