@@ -86,7 +86,8 @@ def other_steps_file(newer: Path, older: Path, foreign: Path, draw: random.Rando
 
 def other_runs_file(newer: Path, older: Path, foreign: Path, draw: random.Random) -> None:
     """A file is that of another run's checkpoint of the same step."""
-    path = _any_file(newer, draw)
+    others = [path for path in sorted(newer.iterdir()) if path.read_bytes() != (foreign / path.name).read_bytes()]
+    path = draw.choice(others)
     shutil.copyfile(foreign / path.name, path)
 
 

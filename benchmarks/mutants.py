@@ -2,13 +2,17 @@
 
 Needs Linux, whose /proc tells what memory a load took.
 
-python benchmarks/mutants.py [--count 100000] [--damaged] [--out benchmarks/out/mutants.json] [--seed 0] [--json]
+python benchmarks/mutants.py [--count 100000] [--damaged] [--large] [--out FILE] [--seed 0] [--json]
 
 Forged mutants (`mutations.py`) have hashes made right again, so that the mutation gets past them: each must be refused
-with one sentence or load, and recommend, as any bundle does. Damaged ones (`--damaged`) keep the old hashes: each must
-be refused. No load may compile, run or import anything, start a process, open a socket or write a file (told by an
-audit hook), nor take more memory than twice the bundle's size and 32 MiB (told by the kernel's peak of the process,
-which is set back before each; a limit of a gigabyte on addresses makes asking for more a crash, used or not).
+with one sentence or load, and recommend, as any bundle does; `valuerec info` must print it, or refuse it, and nothing
+that steers a terminal; what loads must be served, with its card and its metrics, or refused in a sentence. Damaged ones
+(`--damaged`) keep the old hashes: each must be refused. Nothing of this may compile, run or import anything, start a
+process, open a socket or write a file (told by an audit hook), nor take more memory than twice the bundle's size and
+32 MiB (told by the kernel's peak of the process, which is set back before each; a limit of a gigabyte on addresses
+makes asking for more a crash, used or not). With `--large` the bundle has 80 MB, of 150,000 items of width 64, or of as
+many items as follow; then no more is done than to load and to recommend, `load` may take twice the bundle's size and
+4 MiB, which is the interpreter's own, and the largest share of the size that a load took is told.
 
 Loading happens in child processes of a thousand mutants; the tally is kept after each, and the same command goes on
 where it was. A child that dies is counted as a crash of the mutant it was at, and the next goes on behind it.
@@ -18,31 +22,48 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import gc
+import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mutations
 import valuerec as vr
+from valuerec.bundle import CARD, CONFIG, METRICS, SCHEMA_VERSION, VOCABULARY, WEIGHTS
+from valuerec.bundle.vocabulary import write_vocabulary
+from valuerec.cli import _print_info, _print_json
 from valuerec.errors import ValuerecError
+from valuerec.folders import write_json, write_manifest, write_text
+from valuerec.serving.guard import dumps
+from valuerec.serving.routes import described
+from valuerec.serving.versions import Versions
+from valuerec.tensors import save_tensors
 
-SLACK = 32 << 20  # bytes
+SLACK = 32 << 20  # bytes, of all that is done with a small bundle
+SLACK_OF_LOAD = 4 << 20  # of loading a large one
 CHUNK = 1000
+LARGE = 150_000  # items
 SESSIONS = [["i001", "i002"], ["i007"], []]
 FORBIDDEN = (
     *("compile", "exec", "import", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "code.__new__"),
     *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.remove", "os.rename", "os.mkdir"),
     *("shutil.rmtree", "socket.connect", "socket.bind", "urllib.Request"),
 )
+
+STEERING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _seen: list[str] = []
 _watching = False
@@ -68,6 +89,7 @@ class Tally:
     executed: list[dict[str, Any]] = field(default_factory=list)
     too_large: list[dict[str, Any]] = field(default_factory=list)
     most_memory: int = 0
+    largest_share: float = 0.0  # of its size, that a load took
 
     def count(self, mutation: str, outcome: str) -> None:
         """One more."""
@@ -84,6 +106,7 @@ class Tally:
         self.executed += other.executed
         self.too_large += other.too_large
         self.most_memory = max(self.most_memory, other.most_memory)
+        self.largest_share = max(self.largest_share, other.largest_share)
 
     def total(self) -> collections.Counter[str]:
         """Counts by outcome."""
@@ -109,7 +132,34 @@ def small_bundle(folder: Path) -> Path:
     return vr.export(run, out=folder / "bundle", onnx=False)
 
 
-def load_mutants(bundle: Path, work: Path, seed: int, numbers: Iterable[int], forged: bool) -> Tally:
+def large_bundle(folder: Path, items: int, width: int = 64) -> Path:
+    """A bundle of fresh weights, of as many items as one likes: training would change no size."""
+    backbone, method = vr.SASRec(width=width), vr.Supervised()
+    folder.mkdir(parents=True)
+    save_tensors(folder / WEIGHTS, method.network(backbone, items, 10).state_dict())
+    config = {
+        "dataset": {"fingerprint": "made up", "items": items},
+        "backbone": {"name": "sasrec", **asdict(backbone)},
+        "method": {"name": method.name, **asdict(method)},
+        "rewards": {"click": 0.2, "purchase": 1.0},
+        "training": {"window": 10},
+    }
+    write_json(folder / CONFIG, config)
+    write_vocabulary(folder / VOCABULARY, [f"i{item:03d}" for item in range(items)])
+    figures = {f"{name}@{k}": 0.5 for name in ("hr", "ndcg") for k in (5, 10, 20)}
+    split = {"purchase": figures, "click": figures}
+    selection = {"by": "nothing", "step": 1}
+    scores = {"test": split, "validation": split, "selection": selection, "steps": 1, "seconds": 0.0, "status": "made"}
+    write_json(folder / METRICS, scores)
+    write_text(folder / CARD, "# Made up\n")
+    content = {"valuerec": vr.__version__, "step": 1, "onnx": {"file": None, "why": "not asked for."}}
+    write_manifest(folder, "bundle", SCHEMA_VERSION, content)
+    return folder
+
+
+def load_mutants(
+    bundle: Path, work: Path, seed: int, numbers: Iterable[int], forged: bool, large: bool = False
+) -> Tally:
     """Load these mutants in this process.
 
     Args:
@@ -118,16 +168,18 @@ def load_mutants(bundle: Path, work: Path, seed: int, numbers: Iterable[int], fo
         seed: of the mutations.
         numbers: which mutants.
         forged: hashes made right again.
+        large: compare what loading takes with the bundle's size, which the interpreter's own would hide in a small one.
     """
     global _watching
     files = {path.name: path.read_bytes() for path in sorted(bundle.iterdir())}
-    budget = 2 * sum(map(len, files.values())) + SLACK
     folder = work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    expected = vr.load(folder).recommend(SESSIONS, k=5)  # what is imported late is imported now
+    expected = vr.load(folder).recommend(SESSIONS, k=5)
+    _look_at(folder)  # what is imported late is imported now
+    _serve(folder)
     sys.addaudithook(_hear)  # can't be taken off again, and so hears only while `_watching`
     tally = Tally()
     at = (work / "number").open("wb", buffering=0)
@@ -135,18 +187,30 @@ def load_mutants(bundle: Path, work: Path, seed: int, numbers: Iterable[int], fo
         os.pwrite(at.fileno(), b"%20d" % number, 0)
         mutation, spoilt = mutations.mutant(files, seed, number, forged)
         _put(folder, files, spoilt)
+        if large:
+            gc.collect()  # what was loaded before
         before = _reset_peak()
         _seen.clear()
         _watching = True
         try:
-            outcome = _outcome(folder, expected)
+            took = 0
+            model = _loaded(folder)
+            took = _peak() - before
+            outcome = "refused" if model is None else "equal" if _recommends(model, expected) else "other"
+            del model
+            if not large:
+                _look_at(folder)
+            if not large and outcome != "refused":
+                _serve(folder)
         except Exception as error:
             outcome = "crashed"
             text = f"{type(error).__name__}: {error}"[:300]
             tally.crashes.append({"number": number, "mutation": mutation, "error": text})
         finally:
             _watching = False
-        took = _peak() - before
+        size = sum(map(len, spoilt.values()))
+        tally.largest_share = max(tally.largest_share, took / size)
+        took, budget = (took, 2 * size + SLACK_OF_LOAD) if large else (_peak() - before, 2 * size + SLACK)
         tally.count(mutation, outcome)
         tally.most_memory = max(tally.most_memory, took)
         if _seen:
@@ -167,15 +231,45 @@ def _put(folder: Path, there: mutations.Files, wanted: mutations.Files) -> None:
             (folder / name).write_bytes(content)
 
 
-def _outcome(folder: Path, expected: list[Any]) -> str:
+def _loaded(folder: Path) -> vr.Model | None:
+    """The model; None where it is refused."""
+    with _in_a_sentence():
+        return vr.load(folder)
+    return None
+
+
+def _recommends(model: vr.Model, expected: list[Any]) -> bool:
+    return model.recommend(SESSIONS, k=5) == expected
+
+
+def _look_at(folder: Path) -> None:
+    """What `valuerec info` does with it."""
+    printed = io.StringIO()
+    with _in_a_sentence(), contextlib.redirect_stdout(printed):
+        answer = vr.info(folder)
+        _print_info(folder, answer)
+        _print_json(answer)
+    if found := STEERING.search(printed.getvalue()):
+        raise AssertionError(f"printed {found[0]!r}")
+
+
+def _serve(folder: Path) -> None:
+    """What `valuerec serve` reads of it and tells."""
+    with _in_a_sentence():
+        versions = Versions(folder, 1.0, lambda what, fields: None)
+        service = SimpleNamespace(name="mutant", versions=versions)
+        dumps(described(service, versions.current))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """A refusal inside is one; it must be told in a sentence."""
     try:
-        model = vr.load(folder)
+        yield
     except ValuerecError as error:
         sentence = str(error)
         if "\n" in sentence or not sentence.endswith(".") or len(sentence) > 1000:
             raise AssertionError(f"no sentence: {sentence[:200]!r}") from error
-        return "refused"
-    return "equal" if model.recommend(SESSIONS, k=5) == expected else "other"
 
 
 def _reset_peak() -> int:
@@ -202,17 +296,19 @@ def _child(options: argparse.Namespace) -> None:
     import torch
 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + (1 << 30), hard))
+    more = (1 << 30) + 8 * sum(path.stat().st_size for path in options.bundle.iterdir())  # mutants are made here, too
+    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + more, hard))
     torch.set_num_threads(1)
     start, stop = options.chunk
-    tally = load_mutants(options.bundle, options.work, options.seed, range(start, stop), not options.damaged)
+    numbers, large = range(start, stop), options.large is not None
+    tally = load_mutants(options.bundle, options.work, options.seed, numbers, not options.damaged, large)
     print(json.dumps(asdict(tally)))
 
 
 def _run(options: argparse.Namespace, bundle: Path, work: Path) -> Tally:
     """All chunks, going on from what is kept in `options.out`."""
     out: Path = options.out
-    what = {"seed": options.seed, "damaged": options.damaged}
+    what = {"seed": options.seed, "damaged": options.damaged, "large": options.large}
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"of": what, "tally": asdict(Tally())}
     if kept["of"] != what:
         raise SystemExit(f"{out} is of {kept['of']}, not of {what}; name another file with --out.")
@@ -223,6 +319,7 @@ def _run(options: argparse.Namespace, bundle: Path, work: Path) -> Tally:
         start, stop = tally.next, min(tally.next + CHUNK, options.count)
         command = [sys.executable, __file__, "--bundle", str(bundle), "--work", str(work), "--seed", str(options.seed)]
         command += ["--chunk", str(start), str(stop), *(["--damaged"] if options.damaged else [])]
+        command += [] if options.large is None else ["--large", str(options.large)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             tally.add(Tally(**json.loads(done.stdout.splitlines()[-1])))
@@ -250,6 +347,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--damaged", action="store_true", help="leave the hashes as they were")
+    parser.add_argument("--large", type=int, nargs="?", const=LARGE, metavar="ITEMS", help="a bundle of so many items")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bundle", type=Path, help="of items i000 to i029; by default one is made")
     parser.add_argument("--out", type=Path, help="where the tally is kept")
@@ -260,12 +358,17 @@ def main() -> None:
     if options.chunk:
         _child(options)
         return
-    name = "damaged" if options.damaged else "forged"
+    name = ("damaged" if options.damaged else "forged") + ("" if options.large is None else "-large")
     options.out = options.out or Path(__file__).parent / "out" / f"mutants-{name}.json"
     os.environ["OMP_NUM_THREADS"] = "1"
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files come and go by the thousand
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        tally = _run(options, options.bundle or small_bundle(Path(folder)), Path(folder) / "work")
+        if options.bundle is None:
+            place = Path(folder)
+            options.bundle = (
+                small_bundle(place) if options.large is None else large_bundle(place / "bundle", options.large)
+            )
+        tally = _run(options, options.bundle, Path(folder) / "work")
     total = tally.total()
     good = not (tally.crashes or tally.executed or tally.too_large)
     if options.damaged:
@@ -280,7 +383,8 @@ def main() -> None:
         print(
             f"{tally.next} mutants, {tally.seconds:.0f} s: {dict(total)}; {len(tally.crashes)} crashes, "
             f"{len(tally.executed)} that did what they must not, {len(tally.too_large)} too large, at most "
-            f"{tally.most_memory / 2**20:.1f} MiB more than before"
+            f"{tally.most_memory / 2**20:.1f} MiB more than before, a load at most {tally.largest_share:.2f} times "
+            "the bundle's size"
         )
     sys.exit(not good)
 

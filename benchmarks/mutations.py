@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 Files = dict[str, bytes]
-MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
-STRUCTURED = (MANIFEST, "config.json", "vocabulary.json", "metrics.json")
+MANIFEST, WEIGHTS, METRICS, CARD = "manifest.json", "weights.safetensors", "metrics.json", "MODEL_CARD.md"
+STRUCTURED = (MANIFEST, "config.json", "vocabulary.json", METRICS)
 
 NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 7, 29, 30, 31, 255, 256, 65536, 65537),
@@ -34,6 +34,8 @@ NASTY: tuple[Any, ...] = (
         "F64",
         "F32",
         "BF16",
+        "\x1b]0;pwned\x07\x1b[2J",
+        "\x9b31m\x7f\u202e\u2066\u2028",
     ),
     *(
         "sasrec",
@@ -145,6 +147,41 @@ def _meaning(files: Files, draw: random.Random) -> Files:
     return files | {name: _text(content, draw)}
 
 
+def _metrics(files: Files, draw: random.Random) -> Files:
+    """What `info` prints and `serve` hands on: scores that are none, or of other shapes."""
+    content = json.loads(files[METRICS])
+    whole = draw.choice((None, 5, "x", [1], {"test": None}, {"test": []}, {"test": {}}, {"test": {"click": {}}}))
+    if draw.random() < 0.3:
+        content = whole
+    else:
+        split = draw.choice((*content, "test", "validation"))
+        content[split] = _changed(content.get(split), draw)
+    return files | {METRICS: _text(content, draw)}
+
+
+def _card(files: Files, draw: random.Random) -> Files:
+    """A card of any bytes: no UTF-8, steering a terminal, a script, as long as is allowed, or longer."""
+    card = draw.choice(
+        (
+            b"",
+            b"\xff\xfe\0",
+            b"\x1b]0;x\x07" * 9,
+            b"<script>alert(1)</script>",
+            b"#" * (1 << 20),
+            b"#" * ((1 << 20) + 1),
+        )
+    )
+    return files | {CARD: card + draw.randbytes(draw.choice((0, 1, 50)))}
+
+
+def _description(files: Files, draw: random.Random) -> Files:
+    """What the manifest says beside files: what it is, of which step, by whom, with which ONNX, or more."""
+    content = json.loads(files[MANIFEST])
+    name = draw.choice(("kind", "schema_version", "valuerec", "step", "onnx", "damaged", "config", "metrics", "digest"))
+    content[name] = draw.choice(NASTY) if draw.random() < 0.5 else _changed(content.get(name), draw)
+    return files | {MANIFEST: _text(content, draw)}
+
+
 def _header(files: Files, draw: random.Random) -> Files:
     weights = files[WEIGHTS]
     length = int.from_bytes(weights[:8], "little")
@@ -207,6 +244,9 @@ def _text(content: Any, draw: random.Random) -> bytes:
 FORGERIES: list[tuple[str, Callable[[Files, random.Random], Files]]] = [
     *(("meaning", _meaning),) * 4,
     *(("header", _header),) * 3,
+    *(("metrics", _metrics),) * 2,
+    ("card", _card),
+    ("description", _description),
     ("numbers", _numbers),
     ("nesting", _deep),
     ("signed flip", _one_file(_flip)),

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.folders import damaged_files, new_folder, read_manifest, remove_folder, write_json, write_manifest
+from valuerec.folders import (
+    damaged_files,
+    new_folder,
+    read_bytes,
+    read_json,
+    read_manifest,
+    remove_folder,
+    write_json,
+    write_manifest,
+)
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -113,3 +123,52 @@ def test_another_kind_or_a_newer_version_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps([1]))
     with pytest.raises(UsageError):
         read_manifest(tmp_path, "run", 2)
+
+
+@pytest.mark.parametrize("kind", ["link to a folder", "link to nothing", "file"])
+def test_what_only_has_a_folders_name_goes_too(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "mine").write_text("mine")
+    if kind == "file":
+        (tmp_path / "a").write_text("no folder")
+    else:
+        (tmp_path / "a").symlink_to(tmp_path / ("else" if kind == "link to a folder" else "nowhere"))
+    remove_folder(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["else"] and (tmp_path / "else" / "mine").is_file()
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in (Path(), tmp_path, Path("..") / tmp_path.name):
+        with pytest.raises(UsageError, match="is the folder that you are in; name a new one"), new_folder(here):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "a": 2}', "a name stands twice"),
+        ('{"a": {"b": 1, "b": 1}}', "a name stands twice"),
+        ("[NaN]", "NaN is no number"),
+        ("[" * 101 + "]" * 101, "nested more than 100 deep"),
+        ("[" * 100_000, "is not readable JSON"),
+        ("9" * 5000, "is not readable JSON"),
+    ],
+)
+def test_json_says_what_it_says_in_one_way(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValuerecError, match=says):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("[" * 100 + "]" * 100)
+    assert read_json(tmp_path / "a.json")
+
+
+def test_no_more_is_read_than_was_allowed_and_no_pipe_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValuerecError, match="more than the 4 bytes"):
+        read_bytes(tmp_path / "a", 4)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(ValuerecError, match="is a folder, a device or a pipe"):
+            read_bytes(tmp_path / name, 4)

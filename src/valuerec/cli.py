@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from valuerec import __version__
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.plain import escaped, plain
 
 app = App(
     name="valuerec",
@@ -761,6 +762,7 @@ def info(path: Path, /, *, json: Json = False) -> None:
         A dataset, a run or a bundle.
     """
     from valuerec import stages
+    from valuerec.folders import damage
 
     answer = stages.info(path)
     if json:
@@ -768,9 +770,7 @@ def info(path: Path, /, *, json: Json = False) -> None:
     else:
         _print_info(path, answer)
     if answer["damaged"]:
-        raise ValuerecError(
-            f"{path} is damaged: {', '.join(answer['damaged'])} differs from its manifest; make it again."
-        )
+        raise damage(path, answer["damaged"])
 
 
 @app.command(help_epilogue="Example: valuerec methods --json")
@@ -880,7 +880,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"valuerec: {sentence}", file=sys.stderr)
+    print(plain(f"valuerec: {sentence}", one_line=True), file=sys.stderr)
     return code
 
 
@@ -984,7 +984,7 @@ def _print_json(content: Any) -> None:
     from valuerec.folders import explained_io
 
     with explained_io("Printing"):
-        print(json.dumps(content, indent=2, ensure_ascii=False), flush=True)
+        print(escaped(json.dumps(content, indent=2, ensure_ascii=False)), flush=True)
 
 
 def _print_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -1005,7 +1005,7 @@ def _print_info(path: Path, answer: dict[str, Any]) -> None:
 
     table = whole_table("", "", title=str(path))
     table.columns[0].no_wrap = True
-    metrics = answer.get("metrics") or {}
+    metrics = (answer["kind"] != "dataset" and answer["metrics"]) or {}
     splits = {name: metrics[name] for name in ("test", "validation") if name in metrics}
     shown = {name: value for name, value in answer.items() if name not in ("files", "digest", "damaged", "metrics")}
     shown["metrics"] = {name: value for name, value in metrics.items() if name not in splits}

@@ -13,8 +13,9 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,10 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.locks import try_lock
 
 MANIFEST = "manifest.json"
+CHECKPOINTS: Final = "checkpoints"
 LARGEST_JSON: Final = 256 << 20  # bytes of a file of ours; the largest, a book of results, has some megabytes
 LARGEST_MANIFEST: Final = 1 << 20
+_DEEPEST: Final = 100  # levels of JSON; ours have six
 _UNDIGESTED = "0" * 64
 
 
@@ -65,7 +68,7 @@ def check_unused(path: Path) -> None:
     """Refuse an output path that holds something already.
 
     Raises:
-        UsageError: where `path` is a file or a folder with anything in it.
+        UsageError: where `path` is a file, a folder with anything in it, or the present folder.
     """
     if path.is_symlink() or path.exists():
         if not path.is_dir():
@@ -111,11 +114,22 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder in one step: it is renamed first, so that no half of it is ever seen under its name."""
+    """Remove a folder in one step: it is renamed first, so that no half of it is ever seen under its name.
+
+    What has a folder's name and is a file or a link goes too; what a link points to stays.
+    """
     partial = path.with_name(f".{path.name}.removing.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    discard(partial)
     path.rename(partial)
-    shutil.rmtree(partial)
+    discard(partial)
+
+
+def discard(path: Path) -> None:
+    """Remove whatever is there, a folder with all in it; nothing need be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def clear_leftovers(path: Path) -> None:
@@ -186,23 +200,74 @@ def replaced(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def read_bytes(path: Path, largest: int) -> bytes:
+    """Read a file of at most `largest` bytes; no pipe is waited for.
+
+    Raises:
+        ValuerecError: where it is missing, unreadable, no file or too large.
+    """
+    with explained_io(f"Reading {path}"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValuerecError(f"{path} is a folder, a device or a pipe, not a file; make it again.")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                text = file.read(largest + 1)
+        finally:
+            os.close(descriptor)
+        if len(text) > largest:
+            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; make it again.")
+        return text
+
+
 def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
     """Read a JSON file of at most `largest` bytes.
 
     Raises:
-        ValuerecError: where it is missing, unreadable, too large or not JSON.
+        ValuerecError: where it is missing, unreadable, too large or not JSON (`json_of`).
     """
-    with explained_io(f"Reading {path}"):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ValuerecError(f"{path} is a device or a pipe, not a file; make it again.")
-        with path.open("rb") as file:
-            text = file.read(largest + 1)
-        if len(text) > largest:
-            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; make it again.")
-        try:
-            return json.loads(text.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValuerecError(f"{path} is not readable JSON ({error}); make it again.") from error
+    return _read_json(path, read_bytes(path, largest))
+
+
+def _read_json(path: Path, text: bytes) -> Any:
+    try:
+        return json_of(text)
+    except (ValueError, RecursionError) as error:
+        raise ValuerecError(f"{path} is not readable JSON ({error}); {_remedy(path.parent)}.") from error
+
+
+def _remedy(folder: Path, otherwise: str = "make it again") -> str:
+    """What to do about a damaged file of a folder: a run has most of it twice."""
+    if not (folder / CHECKPOINTS).is_dir():
+        return otherwise
+    return "valuerec train with --resume and the options of the first time puts it back from a checkpoint"
+
+
+def json_of(text: bytes) -> Any:
+    """What JSON says, if it says it in one way: no name twice in an object, no NaN, and nothing nested without end.
+
+    Raises:
+        ValueError, RecursionError: where it does not.
+    """
+    content = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    layer = [content]
+    for _ in range(_DEEPEST):
+        inner = (part.values() if isinstance(part, dict) else part for part in layer if isinstance(part, (dict, list)))
+        layer = [each for parts in inner for each in parts]
+        if not layer:
+            return content
+    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name stands twice")
+    return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def write_manifest(
@@ -234,9 +299,24 @@ def _digest(text: bytes, digest: str) -> str:
 def kind_of(folder: Path) -> str | None:
     """What kind of folder a manifest says it is; None where there is none or it says nothing of the sort."""
     path = folder / MANIFEST
-    manifest = read_json(path, LARGEST_MANIFEST) if path.is_file() else None
+    return _kind(read_json(path, LARGEST_MANIFEST)) if path.is_file() else None
+
+
+def _kind(manifest: Any) -> str | None:
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     return kind if isinstance(kind, str) else None
+
+
+def check_made(folder: Path, what: str) -> None:
+    """Refuse a path where there is no folder with a manifest.
+
+    Raises:
+        UsageError: saying what is there.
+    """
+    if not (folder / MANIFEST).is_file():
+        state = f"has no {MANIFEST}" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
+        remedy = _remedy(folder, "name a folder that valuerec made")
+        raise UsageError(f"{folder} is no {what}: it {state}; {remedy}.")
 
 
 def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] = Manifest) -> dict[str, Any]:
@@ -247,12 +327,11 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
         ValuerecError: where its manifest is broken or from a newer valuerec.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        state = "has no manifest.json" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
-        raise UsageError(f"{folder} is no valuerec {kind}: it {state}; name a folder that valuerec made.")
-    manifest = read_json(path, LARGEST_MANIFEST)
+    check_made(folder, f"valuerec {kind}")
+    text = read_bytes(path, LARGEST_MANIFEST)
+    manifest = _read_json(path, text)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = kind_of(folder) or ""
+        found = _kind(manifest) or ""
         found = found if found.isalpha() else "folder of something else"
         raise UsageError(f"{folder} is no valuerec {kind} but a {found[:30]}; name a {kind}.")
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
@@ -260,16 +339,15 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )
+    remedy = _remedy(folder, f"make the {kind} again")
     try:
         shape.model_validate(manifest)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ValuerecError(
-            f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; make the {kind} again."
-        ) from error
-    if "digest" in manifest and _digest(path.read_bytes(), str(manifest["digest"])) != manifest["digest"]:
-        raise ValuerecError(f"{path} is damaged: it differs from its own digest; make the {kind} again.")
+        raise ValuerecError(f"{path}, field {' '.join(field.split())[:100]}: {first['msg']}; {remedy}.") from error
+    if "digest" in manifest and _digest(text, str(manifest["digest"])) != manifest["digest"]:
+        raise ValuerecError(f"{path} is damaged: it differs from its own digest; {remedy}.")
     if any(Path(name).name != name for name in manifest["files"]):
         raise ValuerecError(f"{path} names a file outside of its folder; make the {kind} again.")
     return manifest
@@ -290,7 +368,22 @@ def check_whole(folder: Path, manifest: dict[str, Any], names: Iterable[str] | N
         wanted = manifest["files"] if names is None else {name: manifest["files"].get(name) for name in names}
         damaged = damaged_files(folder, {"files": {name: entry for name, entry in wanted.items() if entry}})
     if damaged:
-        raise ValuerecError(f"{folder} is damaged: {', '.join(damaged)} differs from its manifest; make it again.")
+        raise damage(folder, damaged)
+
+
+def damage(folder: Path, names: Sequence[str]) -> ValuerecError:
+    """The sentence on files that differ from their manifest."""
+    return ValuerecError(f"{folder} is damaged: {', '.join(names)} differs from its manifest; {_remedy(folder)}.")
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a manifest has its own digest, whatever else it says: then no chance has changed it."""
+    try:
+        text = read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
+        digest = json_of(text)["digest"]
+        return bool(_digest(text, str(digest)) == digest)
+    except (ValuerecError, ValueError, RecursionError, KeyError, TypeError):
+        return False
 
 
 def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

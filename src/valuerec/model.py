@@ -60,9 +60,14 @@ class Model:
     """
 
     def __init__(self, network: Network, item_ids: Sequence[str], config: dict[str, Any]) -> None:
-        self.network, self.item_ids, self.config = network.eval(), list(item_ids), config
+        self.network, self.config = network.eval(), config
+        self.item_ids = item_ids if isinstance(item_ids, list) else list(item_ids)
         self.recommends_by = recipe_of(config).method.recommends_by
-        self.index = {item: index for index, item in enumerate(self.item_ids)}
+
+    @functools.cached_property
+    def index(self) -> dict[str, int]:
+        """Each item's place, made when it is first asked for: it takes as much as the ids."""
+        return {item: index for index, item in enumerate(self.item_ids)}
 
     def recommend(
         self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from valuerec.plain import plain
 
 _SECONDS: Final = 30.0  # between two lines
 
 
 class PlainConsole(Console):
-    """A console that takes no text for markup or an emoji: paths and ids may hold [brackets] and :colons:."""
+    """A console that takes no text for markup or an emoji: paths and ids may hold [brackets] and :colons:.
+
+    Nor does it pass on control characters, whoever's text it is (`valuerec.plain`).
+    """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
         if not stderr:  # tables are made for 80 columns; a narrower terminal breaks their lines, but nothing is cut
             self.width = max(self.width, 80)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What all that is printed comes through; Rich's own steering is no text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=plain(segment.text))
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command line what to do when the reader has gone."""

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -40,11 +40,15 @@ class _Named(BaseModel, strict=True, extra="allow"):
     name: str
 
 
+_Reward = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class _Config(BaseModel, strict=True):
     dataset: _Dataset
     backbone: _Named
     method: _Named
     training: _Training
+    rewards: dict[Literal["click", "purchase"], _Reward] = {}
 
 
 class Recipe(NamedTuple):
@@ -84,7 +88,7 @@ def recipe_of(config: Any, where: str = "The configuration") -> Recipe:
     Raises:
         ValuerecError: naming the field that is missing, of the wrong type or out of bounds.
     """
-    found = _checked(where, "", functools.partial(_Config.model_validate, config))
+    found = checked(where, "", functools.partial(_Config.model_validate, config))
     method: Method = _made(where, "method", found.method.name, METHODS, found.method.model_extra or {})
     return Recipe(
         found.backbone.name,
@@ -117,7 +121,7 @@ def _made(
     for option, value in options.items():
         if option not in types:
             raise ValuerecError(f"{where}: the {part} {name} has no option {option[:100]!r}; upgrade valuerec.")
-        _checked(where, f"{part}.{option}", functools.partial(types[option].validate_python, value, strict=True))
+        checked(where, f"{part}.{option}", functools.partial(types[option].validate_python, value, strict=True))
     try:
         return kind(**options)
     except ValuerecError as error:
@@ -138,10 +142,20 @@ def _types(kind: Any) -> dict[str, TypeAdapter[Any]]:
 _Answer = TypeVar("_Answer")
 
 
-def _checked(where: str, field: str, check: Callable[[], _Answer]) -> _Answer:
+def checked(where: str, field: str, check: Callable[[], _Answer]) -> _Answer:
+    """What a check by pydantic answers.
+
+    Args:
+        where: the file, for the error.
+        field: what of it is checked; empty for all.
+        check: raises pydantic's error.
+
+    Raises:
+        ValuerecError: naming the first field that is wrong.
+    """
     try:
         return check()
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in (field, *first["loc"]) if part != "")
+        place = ".".join(str(part)[:100] for part in (field, *first["loc"]) if part != "")
         raise ValuerecError(f"{where}, field {place or 'all of it'}: {first['msg']}; make it again.") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valuerec.errors import ValuerecError
+from valuerec.folders import json_of
 
 LONGEST_HEADER: Final = 1 << 20  # bytes; a tensor takes about a hundred
 _MOST_AXES: Final = 8
@@ -71,7 +72,7 @@ def read_header(path: Path) -> dict[str, Place]:
             raise broken(path, f"its header of {length} bytes is longer than the file or than {LONGEST_HEADER} bytes")
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        header = json_of(text)
     except (ValueError, RecursionError) as error:
         raise broken(path, f"its header is not readable JSON: {error}") from error
     if not isinstance(header, dict):
@@ -101,18 +102,6 @@ def _place(path: Path, name: str, entry: Any, first: int) -> Place:
     if stop - start != math.prod(shape) * ITEM_BYTES[dtype]:
         raise broken(path, f"the tensor {name[:100]!r} has {stop - start} bytes, and its shape another number")
     return Place(dtype, tuple(shape), first + start, first + stop)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, each of whose names stands once."""
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a name stands twice")
-    return content
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def broken(path: Path, why: str) -> ValuerecError:

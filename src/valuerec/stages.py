@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from valuerec.backbones import Backbone
 from valuerec.dataset import SCHEMA_VERSION as DATASET_VERSION
-from valuerec.dataset import Dataset, Part
+from valuerec.dataset import Dataset, DatasetManifest, Part
 from valuerec.errors import UsageError
-from valuerec.folders import MANIFEST, damaged_files, explained_io, kind_of, read_json, read_manifest
+from valuerec.folders import check_made, damaged_files, explained_io, kind_of, read_json, read_manifest
 from valuerec.network import Recommend
 from valuerec.training import plan, train
 
@@ -158,25 +159,33 @@ def info(path: str | Path) -> dict[str, Any]:
         UsageError: where the folder is none of valuerec's.
     """
     from valuerec.bundle.reading import read_bundle_manifest
-    from valuerec.recipe import LARGEST_CONFIG
+    from valuerec.recipe import LARGEST_CONFIG, read_config
+    from valuerec.scores import read_metrics
     from valuerec.training.run import SCHEMA_VERSION as RUN_VERSION
+    from valuerec.training.run import RunManifest
 
     folder = Path(path)
-    versions = {"dataset": DATASET_VERSION, "run": RUN_VERSION}
-    if not (folder / MANIFEST).is_file():
-        state = f"has no {MANIFEST}" if folder.is_dir() else "does not exist" if not folder.exists() else "is a file"
-        raise UsageError(f"{path} is no dataset, run or bundle: it {state}; name a folder that valuerec made.")
+    check_made(folder, "dataset, run or bundle")
     kind = kind_of(folder)
     if kind == "bundle":
         answer = read_bundle_manifest(folder)
-    elif kind in versions:
-        answer = read_manifest(folder, kind, versions[kind])
+    elif kind == "run":
+        answer = read_manifest(folder, kind, RUN_VERSION, RunManifest)
+    elif kind == "dataset":
+        answer = read_manifest(folder, kind, DATASET_VERSION, DatasetManifest)
     else:
-        raise UsageError(f"{path} is {kind or 'something else'}, not a dataset, run or bundle; name one of these.")
+        found = f"{kind or 'something else'}"[:30]
+        raise UsageError(f"{path} is {found}, not a dataset, run or bundle; name one of these.")
     with explained_io(f"Reading {path}"):
         answer["damaged"] = damaged_files(folder, answer)
-    described = {"run": ("config", "environment", "metrics"), "bundle": ("config", "metrics")}
-    for name in described.get(kind, ()):
+    described: dict[str, Callable[[Path], Any]] = {}
+    if kind == "run":
+        described = {name: functools.partial(read_json, largest=LARGEST_CONFIG) for name in ("config", "environment")}
+    elif kind == "bundle":
+        described = {"config": read_config}
+    if kind != "dataset":
+        described["metrics"] = read_metrics
+    for name, read in described.items():
         file = folder / f"{name}.json"
-        answer[name] = read_json(file, LARGEST_CONFIG) if file.is_file() else None
+        answer[name] = read(file) if file.is_file() and file.name not in answer["damaged"] else None
     return answer

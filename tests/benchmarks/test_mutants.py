@@ -12,7 +12,7 @@ import pytest
 
 import mutations
 from mutants import __file__ as script
-from mutants import small_bundle
+from mutants import large_bundle, small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,13 @@ def test_every_damaged_bundle_is_noticed_and_the_count_goes_on_where_it_was(bund
     told = run(bundle, tmp_path / "tally.json", "--count", "500", "--damaged")
     assert told["total"] == {"refused": 500}
     assert set(told["outcomes"]) == {name for name, _ in mutations.DAMAGES}
+
+
+@pytest.mark.slow
+def test_loading_takes_less_than_twice_the_bundle(tmp_path: Path) -> None:
+    bundle = large_bundle(tmp_path / "bundle", 40_000, width=16)  # 6 MB: ids weigh most where vectors are short
+    told = run(bundle, tmp_path / "tally.json", "--count", "12", "--large", "40000")
+    assert told["next"] == 12 and 0.5 < told["largest_share"] < 2.5  # with what is the interpreter's own
 
 
 def test_a_mutant_is_a_function_of_seed_and_number(bundle: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from valuerec.bundle import CARD, CONFIG, ENCODER, METRICS, VOCABULARY, WEIGHTS
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import write_manifest
+from valuerec.serving.versions import Versions
 from valuerec.tensors import save_tensors
 from valuerec.training.run import Run
 
@@ -275,16 +279,127 @@ def test_no_file_but_a_bundles_own_is_named(copy: Path) -> None:
             vr.load(copy)
 
 
-def test_what_is_no_file_is_damage_and_not_waited_for(copy: Path) -> None:
-    for name in (WEIGHTS, CONFIG):
-        (copy / name).unlink()
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, METRICS, CARD, VOCABULARY])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_damage_and_not_waited_for(copy: Path, name: str, kind: str) -> None:
+    (copy / name).unlink()
+    if kind == "pipe":
         os.mkfifo(copy / name)
-        with pytest.raises(ValuerecError, match="is damaged"):
-            vr.load(copy)
-    (copy / CONFIG).unlink()
-    (copy / CONFIG).symlink_to(copy / CONFIG)
-    with pytest.raises(ValuerecError, match="is damaged"):
+    elif kind == "folder":
+        (copy / name).mkdir()
+    else:
+        try:
+            os.mknod(copy / name, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero, which never ends
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    with pytest.raises(ValuerecError, match=f"is damaged: {name} differs"):
         vr.load(copy)
+    told = vr.info(copy)
+    assert told["damaged"] == [name]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_manifest_that_is_no_file_is_not_waited_for(copy: Path, kind: str) -> None:
+    (copy / "manifest.json").unlink()
+    os.mkfifo(copy / "manifest.json") if kind == "pipe" else (copy / "manifest.json").mkdir()
+    for read in (vr.load, vr.info):
+        with pytest.raises(UsageError, match=r"it has no manifest\.json"):
+            read(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", WEIGHTS, CONFIG, METRICS, CARD, VOCABULARY])
+def test_links_are_followed_to_a_bundle_and_not_out_of_it(copy: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "live").symlink_to(copy)
+    assert vr.load(tmp_path / "live").recommend(SESSIONS)
+    (copy / name).rename(tmp_path / "outside")
+    for target in (tmp_path / "outside", copy / name):  # a whole file; itself
+        (copy / name).unlink(missing_ok=True)
+        (copy / name).symlink_to(target)
+        for read in (vr.load, vr.info):
+            if name == "manifest.json" and target == copy / name:
+                continue  # is none
+            with pytest.raises(ValuerecError, match=rf"{re.escape(name)} is a link: a bundle holds its files itself"):
+                read(copy)
+
+
+FORGED_METRICS: dict[str, Any] = {
+    "a list": [1],
+    "a text": "x",
+    "a number": 5,
+    "null": None,
+    "no split": {"test": None},
+    "a list for a split": {"test": []},
+    "an empty split": {"test": {}},
+    "a text for a figure": {"test": {"purchase": {"hr@5": "x"}}},
+    "a list for figures": {"test": {"purchase": []}},
+    "no figures": {"test": {"purchase": {}, "click": {}}},
+    "other figures": {"test": {"purchase": {"hr@5": 0.5}, "click": {"ndcg@5": 0.5}}},
+    "a share of two": {"test": {"purchase": {"hr@5": 2.0}}},
+    "no bounds": {"outside": {"share": 0.5, "bounds": []}},
+    "bounds in words": {"outside": {"share": 0.5, "bounds": ["a", "b"]}},
+    "no step": {"selection": {"by": "x"}},
+    "a list to select": {"selection": []},
+    "deep": {"note": functools.reduce(lambda inner, _: [inner], range(500), 0)},
+}
+
+
+@pytest.mark.parametrize("lie", list(FORGED_METRICS))
+def test_metrics_are_not_believed(copy: Path, lie: str, capsys: pytest.CaptureFixture[str]) -> None:
+    forged = FORGED_METRICS[lie]
+    whole = json.loads((copy / METRICS).read_text())
+    (copy / METRICS).write_text(json.dumps(whole | forged if isinstance(forged, dict) else forged))
+    sign(copy)
+    for mode in ([], ["--json"]):
+        assert cli.run(["info", str(copy), *mode]) == 1
+        told = capsys.readouterr().err
+        assert METRICS in told and told.count("\n") == 1 and "Unexpected" not in told
+    assert vr.load(copy).recommend(SESSIONS)  # which does not read them
+    with pytest.raises(ValuerecError, match=METRICS):
+        Versions(copy, 1.0, lambda *_: None)
+
+
+@pytest.mark.parametrize("rewards", [[1], {"click": "x"}, {"click": None}, {"view": 1.0}])
+def test_rewards_are_not_believed(copy: Path, rewards: Any) -> None:
+    change(copy, CONFIG, rewards=rewards)
+    with pytest.raises(ValuerecError, match=r"config\.json, field rewards"):
+        vr.load(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", CONFIG, METRICS])
+def test_a_name_that_stands_twice_is_refused(copy: Path, name: str) -> None:
+    text = (copy / name).read_text()
+    key = next(iter(json.loads(text)))
+    (copy / name).write_text(text.replace("{", f'{{"{key}": 1, ', 1))
+    if name != "manifest.json":
+        sign(copy)
+    with pytest.raises(ValuerecError, match=r"is not readable JSON \(a name stands twice\)"):
+        vr.info(copy)
+
+
+STEERING = "\x1b]0;pwned\x07\x1b[2J\x7f\x9b31m\u202eevil\u2066\r"
+
+
+def test_what_is_printed_of_a_bundle_does_not_steer_the_terminal(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(copy, "manifest.json", valuerec=STEERING, onnx={"file": None, "why": STEERING, STEERING: 1})
+    change(copy, CONFIG, **{f"selection{STEERING}": STEERING})
+    for mode in ([], ["--json"]):
+        assert cli.run(["info", str(copy), *mode]) == 0
+        assert not re.search(
+            r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", told := capsys.readouterr().out
+        )
+        assert "pwned" in told and "evil" in told
+    assert json.loads(told)["valuerec"] == STEERING  # for a machine it is what it is
+
+
+def test_errors_take_one_line_and_do_not_steer_the_terminal(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = copy.rename(copy.with_name("a\n\x1b[2J\u202eb"))
+    for kind in ("\x1b]0;pwned\x07", "bundle\n\n"):
+        (hostile / "manifest.json").write_text(json.dumps({"kind": kind, "schema_version": 1, "files": {}}))
+        assert cli.run(["info", str(hostile)]) == 2
+        told = capsys.readouterr().err
+        assert re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]", told.removesuffix("\n")) is None
 
 
 def test_large_files_are_not_read(copy: Path) -> None:

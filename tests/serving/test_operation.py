@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.ranking import Engine
 from valuerec.serving.keys import Keys, Rates, new_key
 from valuerec.serving.settings import Settings
+from valuerec.serving.versions import Versions
 
 
 def ask(path: Path, talk: Callable[[Client], Awaitable[Any]], **options: object) -> Any:
@@ -101,6 +103,33 @@ def test_what_is_damaged_never_goes_live(runs: dict[str, Path], live: Path, tmp_
         assert len(refused) == (0 if damage == "no manifest" else 1)  # without, it may be half put in place
         put_in_place(live, runs["supervised"])
         assert client.service.versions.look()
+
+    ask(live, talk)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "too large"])
+def test_a_manifest_that_is_not_read_is_refused_at_start_and_while_serving(
+    runs: dict[str, Path], live: Path, tmp_path: Path, kind: str
+) -> None:
+    broken = Path(shutil.copytree(runs["supervised"], tmp_path / "broken"))
+    if kind == "pipe":
+        (broken / "manifest.json").unlink()
+        os.mkfifo(broken / "manifest.json")
+    else:
+        os.truncate(broken / "manifest.json", 3 << 30)  # of holes: read whole, it would take as much memory
+    with pytest.raises(ValuerecError, match=r"manifest\.json (is a folder, a device or a pipe|has more than)"):
+        Versions(broken, 1.0, lambda *_: None)
+
+    async def talk(client: Client) -> None:
+        put_in_place(live, broken)
+        assert not client.service.versions.look() and not client.service.versions.look()
+        refused = [line for line in lines(client) if line["event"] == "model refused"]
+        assert len(refused) == 1 and "manifest.json" in refused[0]["why"]
+        put_in_place(live, runs["supervised"])
+        assert client.service.versions.look()
+        put_in_place(live, broken)
+        assert not client.service.versions.look()
+        assert sum(line["event"] == "model refused" for line in lines(client)) == 2
 
     ask(live, talk)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 import valuerec as vr
+from stopped import SMALL, crashed, files
+from valuerec import training
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.training import TrainConfig, checkpoint
@@ -21,47 +25,10 @@ from valuerec.training.run import Run
 from valuerec.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {"batch_size": 64, "quiet": True, "backbone": vr.SASRec(width=8), "method": vr.VPQ(heads=3)}
 
 
 def names(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
-
-
-def crash_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    """The process ends in a step, as no signal handler sees it."""
-    real = Trainer._one_step
-
-    def crashing(self: Trainer) -> None:
-        if self.step == step:
-            raise MemoryError
-        real(self)
-
-    patch.setattr(Trainer, "_one_step", crashing)
-
-
-def crashed(data: Dataset, out: Path, step: int, **options: Any) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        crash_at(patch, step)
-        with pytest.raises(MemoryError):
-            vr.train(data, out=out, **options)
-    return out
-
-
-def files(run: Path) -> dict[str, Any]:
-    """All of a RUN but its checkpoints, without times."""
-    answer: dict[str, Any] = {}
-    for path in sorted(run.iterdir()):
-        if path.name == "metrics.jsonl":
-            answer[path.name] = [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
-        elif path.name == "metrics.json":
-            answer[path.name] = json.loads(path.read_text()) | {"seconds": 0}
-        elif path.name == "manifest.json":
-            manifest = json.loads(path.read_text())
-            answer[path.name] = [manifest.get(name) for name in ("status", "step", "weights")]
-        elif path.name not in ("checkpoints", "config.json", "environment.json"):
-            answer[path.name] = path.read_bytes()
-    return answer
 
 
 def test_files_then_the_manifest_then_the_rename_each_flushed_before_the_next(
@@ -90,10 +57,13 @@ def test_files_then_the_manifest_then_the_rename_each_flushed_before_the_next(
         if what == "rename" and name != "step-000000003":
             assert told[place - 1] == ("flush", f".{name}.partial")
     moved = [name for what, name in told if what == "rename"]
-    assert moved == ["state.safetensors", "metrics.jsonl", "best.safetensors", "manifest.json", "step-000000003"]
+    assert moved == [
+        *("state.safetensors", "metrics.jsonl", "config.json", "environment.json", "best.safetensors"),
+        *("manifest.json", "step-000000003"),
+    ]
     end = told.index(("rename", "step-000000003"))
     assert told[end - 1][0] == "flush" and told[end - 1][1].startswith(".step-000000003.")
-    assert {name for what, name in told[:end] if what == "flush"} >= set(moved[:4])
+    assert {name for what, name in told[:end] if what == "flush"} >= set(moved[:6])
     assert told[end + 1 :] == [("flush", "checkpoints")]
 
 
@@ -253,6 +223,114 @@ def test_a_second_process_is_refused(small: Dataset, tmp_path: Path) -> None:
         vr.train(small, out=run, resume=True, **SMALL)
     first.release()
     vr.train(small, out=run, resume=True, max_steps=12, **SMALL)
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "link set aside before"])
+def test_a_checkpoint_that_is_no_folder_leaves_nothing_behind(small: Dataset, tmp_path: Path, kind: str) -> None:
+    run = crashed(small, tmp_path / "run", 12, checkpoint_every=5, **SMALL)
+    newest = run / "checkpoints" / "step-000000010"
+    (tmp_path / "mine").mkdir()
+    newest.rename(tmp_path / "moved")
+    if kind == "file":
+        newest.write_text("no folder")
+    else:
+        newest.symlink_to(tmp_path / "nowhere")
+    if kind == "link set aside before":
+        newest.with_name(f"damaged-{newest.name}").symlink_to(tmp_path / "mine")
+    crashed(small, run, 11, resume=True, checkpoint_every=5, **SMALL)
+    assert names(run) == ["step-000000005", "step-000000010"] and (tmp_path / "mine").is_dir()
+
+
+def test_the_log_of_a_resumed_run_is_that_of_the_whole_one_but_for_times(small: Dataset, tmp_path: Path) -> None:
+    options = {"max_steps": 14, "validate_every": 9, "checkpoint_every": 5, "log_every": 4, **SMALL}
+    whole = vr.train(small, out=tmp_path / "whole", **options)
+    parts = vr.train(small, out=crashed(small, tmp_path / "parts", 12, **options), resume=True, **options)
+    first, second = (
+        [re.sub(r'"seconds": [\d.]+', "", line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (whole, parts)
+    )
+    assert first == second  # the order of names too
+
+
+def test_an_output_that_is_a_run_is_not_to_be_removed(small: Dataset, tmp_path: Path) -> None:
+    run = crashed(small, tmp_path / "run", 2, **SMALL)
+    with pytest.raises(UsageError, match="already in use by a run; go on with that by --resume"):
+        vr.train(small, out=run, **SMALL)
+    (tmp_path / "empty").mkdir()
+    assert vr.train(small, out=tmp_path / "empty", max_steps=1, **SMALL).is_dir()
+
+
+@pytest.mark.parametrize(
+    "place", ["Trainer.__init__", "Trainer.resume", "fresh_network", "Run.lock", "checkpoint.save"]
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_interruption_before_the_first_step_says_how_to_go_on(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, resume: bool
+) -> None:
+    options = {"max_steps": 8, "checkpoint_every": 5, **SMALL}
+    out = tmp_path / "run"
+    whole = vr.train(small, out=tmp_path / "whole", **options)
+    if resume:
+        crashed(small, out, 7, **options)
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    name = place if "." in place else f"training.{place}"
+    owner, _, attribute = name.partition(".")
+    owners = {"Trainer": Trainer, "Run": Run, "training": training, "checkpoint": checkpoint}
+    with monkeypatch.context() as patch:
+        patch.setattr(owners[owner], attribute, interrupted)
+        left = resume or place != "fresh_network"
+        with pytest.raises(KeyboardInterrupt, match="--resume" if left else "^$"):
+            vr.train(small, out=out, **options, resume=resume)
+    if left:
+        assert files(vr.train(small, out=out, resume=True, **options)) == files(whole)
+    else:
+        assert not out.exists()
+
+
+def test_an_interruption_that_leaves_nothing_to_go_on_from_says_so(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"nothing was learned yet; remove .*run and train again"):
+        vr.train(small, out=tmp_path / "run", checkpoint_minutes=0, **SMALL)
+
+
+def test_a_full_disk_says_how_to_go_on(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"max_steps": 8, "checkpoint_every": 5, **SMALL}
+    whole = vr.train(small, out=tmp_path / "whole", **options)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_tensors", full)
+        with pytest.raises(ValuerecError, match=r"no space is left .*; then go on with: .*run --resume \(and the same"):
+            vr.train(small, out=tmp_path / "run", **options)
+    assert files(vr.train(small, out=tmp_path / "run", resume=True, **options)) == files(whole)
+
+
+def test_an_extended_run_says_what_it_was_trained_with(
+    small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = SMALL | {"validate_every": 3, "quiet": False}
+    run = vr.train(small, out=tmp_path / "run", max_steps=6, **options)
+    assert vr.info(run)["resumed_with"] is None
+    vr.train(small, out=run, max_steps=12, resume=True, **options)
+    capsys.readouterr()
+    vr.train(small, out=run, max_steps=4, resume=True, **options)
+    assert "is at step 12, and --epochs and --max-steps end it at step 4: nothing is left" in capsys.readouterr().err
+    assert vr.info(run)["resumed_with"] == {"max_steps": 12} and vr.info(run)["config"]["training"]["max_steps"] == 6
+    bundle = vr.export(run, out=tmp_path / "bundle", onnx=False)
+    assert vr.info(bundle)["config"]["training"]["max_steps"] == 12
+    assert "max_steps 12" in (bundle / "MODEL_CARD.md").read_text()
+    vr.train(small, out=run, max_steps=6, resume=True, **options)
+    assert vr.info(run)["resumed_with"] == {"max_steps": 12}  # it still has twelve
 
 
 def test_another_machine_is_noted(small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -352,6 +352,22 @@ def test_a_grown_run_keeps_what_it_begins_with(
     assert all(torch.equal(value, weights(parts)[name]) for name, value in weights(whole).items())
 
 
+def test_a_bundle_of_a_grown_run_does_not_say_where_it_was_made(small: Dataset, later: Dataset, tmp_path: Path) -> None:
+    config = configured(method=vr.VPQ(heads=3), max_steps=2)
+    place = tmp_path / "home-of-somebody"
+    place.mkdir()
+    old, _ = parent(place / "old", config, small)
+    run = vr.train(later, out=place / "run", config=config, start=old, quiet=True)
+    bundle = vr.export(run, out=place / "bundle", onnx=False)
+    start = vr.info(bundle)["config"]["start"]
+    assert start["dataset"] == small.fingerprint and start["step"] is not None
+    for path in bundle.iterdir():
+        content = path.read_bytes()
+        for where in (place, small.path, later.path):
+            assert str(where).encode() not in content and str(where.resolve()).encode() not in content
+        assert b"home-of-somebody" not in content
+
+
 def test_the_same_seed_gives_the_same_start_and_another_seed_another(
     small: Dataset, later: Dataset, tmp_path: Path
 ) -> None:

@@ -9,11 +9,17 @@ from pydantic import Field
 
 from valuerec.bundle import CARD, CONFIG, ENCODER, METRICS, SCHEMA_VERSION, VOCABULARY, WEIGHTS
 from valuerec.errors import ValuerecError
-from valuerec.folders import Manifest, check_whole, read_manifest
+from valuerec.folders import MANIFEST, Manifest, check_whole, read_bytes, read_manifest
 from valuerec.recipe import LARGEST_CONFIG, read_config
+from valuerec.scores import LARGEST_METRICS
 
+LARGEST_CARD: Final = 1 << 20
 REQUIRED: Final = frozenset((WEIGHTS, CONFIG, VOCABULARY, METRICS, CARD))
-LARGEST: Final = {CONFIG: LARGEST_CONFIG, METRICS: 1 << 20, CARD: 1 << 20}  # bytes; the others are read piece by piece
+LARGEST: Final = {
+    CONFIG: LARGEST_CONFIG,
+    METRICS: LARGEST_METRICS,
+    CARD: LARGEST_CARD,
+}  # bytes; the others are read piece by piece
 
 
 class BundleManifest(Manifest):
@@ -38,12 +44,13 @@ class Bundle(NamedTuple):
 
 
 def read_bundle_manifest(path: Path) -> dict[str, Any]:
-    """The manifest, which names the files of a bundle and none else, of sizes that are read.
+    """The manifest, which names the files of a bundle and none else, of sizes that are read; none is a link.
 
     Raises:
         UsageError: where the folder is no bundle.
         ValuerecError: where its manifest is damaged, or of a newer format.
     """
+    _check_no_link(path / MANIFEST)
     manifest = read_manifest(path, "bundle", SCHEMA_VERSION, BundleManifest)
     names = manifest["files"].keys()
     if differing := sorted((names ^ REQUIRED) - {ENCODER}):
@@ -51,10 +58,26 @@ def read_bundle_manifest(path: Path) -> dict[str, Any]:
         raise ValuerecError(
             f"{path / 'manifest.json'} {what} the file {differing[0][:100]!r}; export the bundle again."
         )
+    for name in names:
+        _check_no_link(path / name)
     for name, largest in LARGEST.items():
         if manifest["files"][name]["bytes"] > largest:
             raise ValuerecError(f"{path / name} has more than {largest} bytes; export the bundle again.")
     return manifest
+
+
+def _check_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ValuerecError(f"{path} is a link: a bundle holds its files itself; copy it whole or export it again.")
+
+
+def read_card(path: Path) -> str:
+    """The model card; what is no UTF-8 in it is replaced.
+
+    Raises:
+        ValuerecError: where it is too large or can't be read.
+    """
+    return read_bytes(path, LARGEST_CARD).decode("utf-8", errors="replace")
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -10,11 +10,12 @@ from valuerec.backbones import Backbone
 from valuerec.bundle import CARD, CONFIG, ENCODER, METRICS, SCHEMA_VERSION, VOCABULARY, WEIGHTS
 from valuerec.bundle.card import model_card
 from valuerec.bundle.onnx import NoOnnxError, write_onnx
-from valuerec.bundle.reading import LARGEST, read_bundle_manifest
+from valuerec.bundle.reading import read_bundle_manifest
 from valuerec.bundle.vocabulary import write_vocabulary
 from valuerec.errors import ValuerecError
-from valuerec.folders import check_unused, explained_io, new_folder, read_json, write_json, write_manifest, write_text
+from valuerec.folders import check_unused, explained_io, new_folder, write_json, write_manifest, write_text
 from valuerec.model import Model, check_finite, load
+from valuerec.scores import read_metrics
 from valuerec.tensors import save_tensors
 from valuerec.training.run import Run
 
@@ -41,9 +42,9 @@ def export(run: str | Path, *, out: str | Path, onnx: bool | None = None, backbo
         check_unused(path)
     model = load(run, backbone)
     check_finite(model.network, folder.path)
-    config = _public(folder.config)
+    config = _public(folder.used_config)
     scored = folder.path / METRICS
-    metrics = read_json(scored, LARGEST[METRICS]) if scored.is_file() else {}
+    metrics = read_metrics(scored) if scored.is_file() else {}
     with new_folder(path) as partial:
         save_tensors(partial / WEIGHTS, model.network.state_dict())
         write_json(partial / CONFIG, config)
@@ -59,9 +60,13 @@ def export(run: str | Path, *, out: str | Path, onnx: bool | None = None, backbo
 
 
 def _public(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the place of the dataset on this machine."""
-    dataset = {name: value for name, value in config["dataset"].items() if name != "path"}
-    return config | {"dataset": dataset}
+    """The configuration without the places of the dataset and of the run begun with, on this machine."""
+    without = {"dataset": "path", "start": "run"}
+    return config | {
+        part: {name: value for name, value in config[part].items() if name != place}
+        for part, place in without.items()
+        if part in config
+    }
 
 
 def _onnx(path: Path, model: Model, wanted: bool | None) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from valuerec.bundle import CARD, METRICS
+from valuerec.bundle.reading import read_card
 from valuerec.errors import ValuerecError
-from valuerec.folders import MANIFEST, explained_io, read_json
+from valuerec.folders import LARGEST_MANIFEST, MANIFEST, explained_io, read_bytes
 from valuerec.model import load
 from valuerec.ranking import Engine, Wanted
+from valuerec.scores import read_metrics
 
-_CARD: Final = "MODEL_CARD.md"
-_LONGEST_CARD: Final = 1 << 20  # characters
 _RECORDED: Final = 64  # requests that a new version is warmed with
 _LONGEST_RECORDED: Final = 256  # events of such a request
 
@@ -67,6 +68,7 @@ class Versions:
         self._recorded: deque[Wanted] = deque(maxlen=_RECORDED)
         self._recorded.extend(Wanted(session=session[-_LONGEST_RECORDED:]) for session in warmed_with[:_RECORDED])
         self._lock = threading.Lock()  # one change at a time; answering does not wait for it
+        self._unreadable: str | None = None  # why there is no telling what is at the path
         self._seen = self._found()
         self._current = self._load(self._seen)
         self._previous: Version | None = None
@@ -95,8 +97,14 @@ class Versions:
         with self._lock:
             try:
                 found = self._found()
-            except ValuerecError:
-                return False  # being put in place, or taken away: nothing to load, and the old one still answers
+            except ValuerecError as error:
+                # gone: being put in place, or taken away; the old one still answers
+                gone = isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError))
+                if not gone and str(error) != self._unreadable:
+                    self._unreadable = str(error)
+                    self._report("refused", {"version": None, "why": str(error)})
+                return False
+            self._unreadable = None
             if found == self._seen:
                 return False
             if found.id == self._left:
@@ -143,19 +151,15 @@ class Versions:
     def _found(self) -> _Found:
         folder = self._path.resolve()
         with explained_io(f"Reading {folder}"):
-            state, text = (folder / MANIFEST).stat(), (folder / MANIFEST).read_bytes()
+            state, text = (folder / MANIFEST).stat(), read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
         return _Found(folder, hashlib.sha256(text).hexdigest()[:12], (state.st_dev, state.st_ino, state.st_mtime_ns))
 
     def _load(self, found: _Found) -> Version:
         folder = found.folder  # a link that changes meanwhile must not mix two folders
         engine = Engine(load(folder), self._max_disagreement)
         _warm(engine, [*self._recorded])
-        metrics_file, card_file = folder / "metrics.json", folder / _CARD
-        metrics = read_json(metrics_file) if metrics_file.is_file() else {}
-        card = ""
-        if card_file.is_file():
-            with explained_io(f"Reading {card_file}"):
-                card = card_file.read_text(encoding="utf-8", errors="replace")[:_LONGEST_CARD]
+        metrics = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else {}
+        card = read_card(folder / CARD) if (folder / CARD).is_file() else ""
         return Version(found.id, engine, metrics, card)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,16 @@ import torch
 from valuerec.dataset import CLICK, Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
-from valuerec.folders import check_unused, check_whole, explained_io
+from valuerec.folders import CHECKPOINTS, MANIFEST, check_unused, check_whole, explained_io
 from valuerec.ops import choose_engine, native
-from valuerec.training.config import TrainConfig
+from valuerec.training.config import MAY_CHANGE, TrainConfig
 from valuerec.training.growth import Growth
 from valuerec.training.learners import fresh_network
 from valuerec.training.planning import Plan, lengths_of, plan_run
+from valuerec.training.repair import repair
 from valuerec.training.reporting import Reporter
-from valuerec.training.run import FIXED, Run, describe, environment
+from valuerec.training.run import FIXED, LOG, Run, describe, environment
 from valuerec.training.trainer import DivergedError, Trainer
-
-_MAY_CHANGE = {
-    "epochs",
-    "max_steps",
-    "patience",
-    "checkpoint_every",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "log_every",
-    "device",
-}
 
 
 def train(
@@ -80,36 +70,78 @@ def train(
     reporter = Reporter(quiet)
     _note_missing_kinds(config, dataset, reporter)
     _warn_of_memory(config, dataset, device, reporter)
+    path, run = Path(out), None
     if not resume:
-        with explained_io(f"Writing {out}"):
-            check_unused(Path(out))
-    network = fresh_network(config, dataset.n_items, device)
-    growth = None if resume or start is None else Growth(start, config, dataset, network)
-    if resume:
-        run = _open(Path(out), config, dataset, reporter, start)
-    else:
-        run = Run.create(Path(out), config, dataset, device, growth.record if growth else None)
+        with explained_io(f"Writing {path}"):
+            _check_new(path)
+    with _told_how_to_go_on(path, config, dataset, resume, start):
+        network = fresh_network(config, dataset.n_items, device)
+        growth = None if resume or start is None else Growth(start, config, dataset, network)
+        try:
+            if resume:
+                run = _open(path, config, dataset, reporter, start)
+            else:
+                run = Run.create(path, config, dataset, device, growth.record if growth else None)
+            trainer = Trainer(config, dataset, network, run, reporter)
+            reporter.say(f"  {describe_engine(network.engine, device)}")
+            if growth is not None:
+                for line in growth.lines:
+                    reporter.say(line)
+                trainer.start(growth.weights)
+                growth = None  # its memory is as much as the weights
+            if resume:
+                trainer.resume()
+            _to_the_end(trainer)
+        finally:
+            if run is not None:
+                run.release()
+    return path
+
+
+def _check_new(path: Path) -> None:
+    """Refuse an output in use; one that is a run is nothing to remove lightly."""
+    if (path / LOG).is_file() or (path / CHECKPOINTS).is_dir():
+        raise UsageError(
+            f"The output folder {path} is already in use by a run; go on with that by --resume and the options of the "
+            "first time, or name a new folder with --out."
+        )
+    check_unused(path)
+
+
+def _again(dataset: Dataset, path: Path) -> str:
+    command = shlex.join(["valuerec", "train", str(dataset.path), "--out", str(path), "--resume"])
+    return f"go on with: {command} (and the same options)"
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(
+    path: Path, config: TrainConfig, dataset: Dataset, resume: bool, start: str | Path | None
+) -> Iterator[None]:
+    """Where the block ends early and leaves a run, whoever hears of it hears what to do, too."""
+
+    def can_go_on() -> bool:
+        return any((path / CHECKPOINTS).glob("step-*")) or (config.keeps_checkpoints and (resume or start is None))
+
     try:
-        trainer = Trainer(config, dataset, network, run, reporter)
-        reporter.say(f"  {describe_engine(network.engine, device)}")
-        if growth is not None:
-            for line in growth.lines:
-                reporter.say(line)
-            trainer.start(growth.weights)
-            growth = None  # its memory is as much as the weights
-        if resume:
-            trainer.resume()
-        _to_the_end(trainer)
-    finally:
-        run.release()
-    return run.path
+        yield
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt) or not (path / MANIFEST).is_file():
+            raise
+        if can_go_on():
+            raise KeyboardInterrupt(_again(dataset, path)) from None
+        if any(path.glob("weights-*.safetensors")):
+            raise
+        raise KeyboardInterrupt(f"nothing was learned yet; remove {path} and train again") from None
+    except ValuerecError as error:
+        if isinstance(error.__cause__, OSError) and (path / MANIFEST).is_file() and can_go_on():
+            raise ValuerecError(f"{str(error).removesuffix('.')}; then {_again(dataset, path)}.") from error
+        raise
 
 
 def _to_the_end(trainer: Trainer) -> None:
     """Train, score, and say how to go on where somebody interrupts."""
     run, reporter = trainer.run, trainer.reporter
-    command = shlex.join(["valuerec", "train", str(trainer.dataset.path), "--out", str(run.path), "--resume"])
-    again = f"go on with: {command} (and the same options)"
+    again = _again(trainer.dataset, run.path)
     try:
         status = trainer.fit()
     except DivergedError:
@@ -120,8 +152,6 @@ def _to_the_end(trainer: Trainer) -> None:
         with contextlib.suppress(ValuerecError):  # the first trouble is the one to tell
             run.finish("failed", None)
         raise
-    except KeyboardInterrupt:  # a second one, while the first was being obeyed
-        raise KeyboardInterrupt(again if trainer.keeps_checkpoints else "") from None
     if status == "interrupted":
         reporter.say(f"Interrupted at step {trainer.step}; scoring what there is (Ctrl-C again to leave it).")
     try:
@@ -239,6 +269,8 @@ def describe_engine(engine: str, device: torch.device) -> str:
 
 def _open(path: Path, config: TrainConfig, dataset: Dataset, reporter: Reporter, start: str | Path | None) -> Run:
     """Open and lock a run to go on with, having compared its configuration with the one asked for."""
+    if put_back := repair(path, dataset):
+        reporter.say(f"{path} was damaged; put back from a checkpoint and the dataset: {', '.join(put_back)}.")
     run = Run(path)
     try:
         run.lock()
@@ -279,7 +311,7 @@ def _check_same(run: Run, config: TrainConfig, dataset: Dataset, start: str | Pa
         )
     for part in ("backbone", "method", "rewards", "training"):
         for name, value in asked[part].items():
-            if value != recorded[part].get(name) and not (part == "training" and name in _MAY_CHANGE):
+            if value != recorded[part].get(name) and not (part == "training" and name in MAY_CHANGE):
                 raise UsageError(
                     f"{path} was trained with {part} {name} = {recorded[part].get(name)!r}, now it is {value!r}; "
                     "resume with the same."

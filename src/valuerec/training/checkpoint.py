@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,9 +17,11 @@ from torch import Tensor
 
 from valuerec.errors import ValuerecError
 from valuerec.folders import (
+    CHECKPOINTS,
     Manifest,
     copy_file,
     damaged_files,
+    discard,
     explained_io,
     new_folder,
     read_manifest,
@@ -30,16 +31,18 @@ from valuerec.folders import (
 from valuerec.tensors import load_tensors, save_tensors
 from valuerec.training.run import LOG, Run
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
+COPIES: Final = ("config.json", "environment.json")  # what a run that lost them gets back (`valuerec.training.repair`)
 
 
 class Progress(BaseModel, extra="forbid", strict=True):
     """What the trainer remembers beside tensors.
 
     `summed` steps lie in the sums of the open log interval; `validated` is the step of the latest validation; `worse`
-    counts validations since the best; `outside` and `best_outside` are shares of Q-values.
+    counts validations since the best; `outside` and `best_outside` are shares of Q-values; `sums` names the sums in
+    the order in which they are logged.
     """
 
     seconds: float
@@ -50,6 +53,7 @@ class Progress(BaseModel, extra="forbid", strict=True):
     validated: int
     outside: float | None
     best_outside: float | None
+    sums: list[str] = []
 
 
 class CheckpointManifest(Manifest):
@@ -77,7 +81,7 @@ def save(run: Run, step: int, tensors: dict[str, Tensor], progress: Progress, ke
     The order: files into a temporary folder, each flushed, the manifest last, the folder renamed, its parent flushed.
 
     Args:
-        run: the run; its log and its best weights are copied.
+        run: the run; its log, its best weights and the small files that no other could tell are copied.
         step: steps done.
         tensors: weights, target and optimiser state.
         progress: what else the run must remember.
@@ -86,10 +90,11 @@ def save(run: Run, step: int, tensors: dict[str, Tensor], progress: Progress, ke
     Raises:
         ValuerecError: where the disk is full or fails, or the run's weights file has changed.
     """
-    folder = run.path / "checkpoints" / f"step-{step:09d}"
+    folder = run.path / CHECKPOINTS / f"step-{step:09d}"
     with new_folder(folder) as partial:
         save_tensors(partial / STATE, tensors)
-        copy_file(run.path / LOG, partial / LOG)
+        for name in (LOG, *COPIES):
+            copy_file(run.path / name, partial / name)
         if progress.best_score is not None:
             copy_file(run.path / run.manifest["weights"], partial / BEST)
         content = {"step": step, "run": _identity(run), "progress": progress.model_dump()}
@@ -98,7 +103,7 @@ def save(run: Run, step: int, tensors: dict[str, Tensor], progress: Progress, ke
             raise ValuerecError(f"{run.path / run.manifest['weights']} has changed since it was written; "
                                 "go on with --resume, which puts it back.")  # fmt: skip
     superseded = [old for old in _aside(run.path) if _step_of(old) <= step]
-    for old in _folders(run.path)[keep:] + superseded:
+    for old in folders_of(run.path)[keep:] + superseded:
         with contextlib.suppress(OSError):  # it stays, and is tried again next time
             remove_folder(old)
     return folder
@@ -111,7 +116,7 @@ def newest(run: Run, device: torch.device) -> Found | None:
         ValuerecError: where there are some and all are damaged.
     """
     skipped: dict[Path, str] = {}
-    for folder in _folders(run.path):
+    for folder in folders_of(run.path):
         try:
             with explained_io(f"Reading {folder}"):
                 return Found(folder, *_read(run, folder, device), skipped)
@@ -130,11 +135,12 @@ def tidy(run: Run, skipped: dict[Path, str]) -> None:
     with explained_io(f"Writing {run.path / 'checkpoints'}"):
         for folder in skipped:
             aside = folder.with_name(f"damaged-{folder.name}")
-            if aside.exists():
+            if aside.is_symlink() or aside.exists():
                 remove_folder(aside)
             folder.rename(aside)
-        for each in (run.path / "checkpoints").glob(".*.partial"):
-            shutil.rmtree(each, ignore_errors=True)
+        for each in (run.path / CHECKPOINTS).glob(".*.partial"):
+            with contextlib.suppress(OSError):  # it is in nobody's way
+                discard(each)
 
 
 def _read(run: Run, folder: Path, device: torch.device) -> tuple[int, dict[str, Tensor], Progress]:
@@ -156,7 +162,7 @@ def _identity(run: Run) -> str:
     return sha256
 
 
-def _folders(run: Path) -> list[Path]:
+def folders_of(run: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     return _sorted(run, r"step-\d+")
 
@@ -167,7 +173,7 @@ def _aside(run: Path) -> list[Path]:
 
 
 def _sorted(run: Path, pattern: str) -> list[Path]:
-    found = (path for path in (run / "checkpoints").glob("*") if re.fullmatch(pattern, path.name))
+    found = (path for path in (run / CHECKPOINTS).glob("*") if re.fullmatch(pattern, path.name))
     return sorted(found, key=_step_of, reverse=True)
 
 

@@ -14,6 +14,10 @@ from valuerec.ops import ENGINES
 
 PROTOCOLS: Final = ("ours", "released")
 TRANSFORMS: Final = ("none", "linear")
+MAY_CHANGE: Final = (  # while a run is resumed
+    *("epochs", "max_steps", "patience", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every"),
+    "device",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,11 @@ class TrainConfig:
                 "them; shift the rewards with --reward-transform linear, or choose another method, such as minus."
             )
         self._check("engine", self.engine in ("auto", *ENGINES), f"auto, {', '.join(ENGINES)}")
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether any are written, but for the one of an interruption."""
+        return bool(self.checkpoint_every or self.checkpoint_minutes)
 
     @property
     def learned_rewards(self) -> Rewards:

@@ -21,6 +21,7 @@ from valuerec.errors import UsageError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import (
     Manifest,
+    check_whole,
     copy_file,
     damaged_files,
     explained_io,
@@ -35,7 +36,7 @@ from valuerec.locks import Lock, try_lock
 from valuerec.network import Network
 from valuerec.ops import choose_engine, native
 from valuerec.tensors import save_tensors
-from valuerec.training.config import TrainConfig
+from valuerec.training.config import MAY_CHANGE, TrainConfig
 
 SCHEMA_VERSION: Final = 1
 LOG: Final = "metrics.jsonl"
@@ -44,10 +45,15 @@ _LOCK: Final = ".lock"
 
 
 class RunManifest(Manifest):
-    """What the manifest of a run must hold; `weights` names the file that counts."""
+    """What the manifest of a run must hold.
+
+    `weights` names the file that counts; `resumed_with` has the training options that are no longer those of
+    `config.json`, which a run keeps as it was begun with.
+    """
 
     status: str
     weights: str | None
+    resumed_with: dict[str, Any] | None = None
 
 
 class Run:
@@ -61,8 +67,14 @@ class Run:
         self.path = Path(path)
         self._lock: Lock | None = None
         self.manifest: dict[str, Any] = read_manifest(self.path, "run", SCHEMA_VERSION, RunManifest)
+        check_whole(self.path, self.manifest, ("config.json", "environment.json"))
         self.config: dict[str, Any] = read_json(self.path / "config.json")
         self.environment: dict[str, Any] = read_json(self.path / "environment.json")
+
+    @property
+    def used_config(self) -> dict[str, Any]:
+        """The configuration with the limits of the call that trained last."""
+        return self.config | {"training": self.config["training"] | (self.manifest.get("resumed_with") or {})}
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -105,10 +117,7 @@ class Run:
         Raises:
             UsageError: where another process does.
         """
-        with explained_io(f"Writing {self.path}"):
-            self._lock = try_lock(self.path / _LOCK, create=True)
-        if self._lock is None:
-            raise UsageError(f"{self.path} is in use: another process trains into it; wait for its end or stop it.")
+        self._lock = locked(self.path)
         self.manifest = read_manifest(self.path, "run", SCHEMA_VERSION, RunManifest)
 
     def release(self) -> None:
@@ -116,6 +125,12 @@ class Run:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def resume_with(self, config: TrainConfig) -> None:
+        """Note the options that are others from now on; `restore` writes it down."""
+        began = self.config["training"]
+        now = {name: getattr(config, name) for name in MAY_CHANGE}
+        self.manifest["resumed_with"] = {name: value for name, value in now.items() if value != began.get(name)} or None
 
     def restore(self, step: int, log: Path | None, best: Path | None, best_step: int) -> None:
         """Put the folder back to how it was at a step; what an earlier end was worth holds no longer.
@@ -176,11 +191,24 @@ class Run:
             self._update(status=status)
 
     def _update(self, scored: bool = True, **changes: Any) -> None:
-        content = {key: self.manifest.get(key) for key in ("status", "weights", "step")} | changes
+        content = {key: self.manifest.get(key) for key in ("status", "weights", "step", "resumed_with")} | changes
         files = [self.path / name for name in (*FIXED, content["weights"]) if name]
         if scored and (self.path / "metrics.json").is_file():
             files.append(self.path / "metrics.json")
         self.manifest = write_manifest(self.path, "run", SCHEMA_VERSION, content, files)
+
+
+def locked(path: Path) -> Lock:
+    """The lock of a RUN folder.
+
+    Raises:
+        UsageError: where another process has it.
+    """
+    with explained_io(f"Writing {path}"):
+        lock = try_lock(path / _LOCK, create=True)
+    if lock is None:
+        raise UsageError(f"{path} is in use: another process trains into it; wait for its end or stop it.")
+    return lock
 
 
 def describe(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:

@@ -71,11 +71,6 @@ class Trainer:
         self._saved_at, self._saving = 0.0, 0.0
 
     @property
-    def keeps_checkpoints(self) -> bool:
-        """Whether any are written, but for the one of an interruption."""
-        return bool(self.config.checkpoint_every or self.config.checkpoint_minutes)
-
-    @property
     def has_best(self) -> bool:
         """Whether there are weights that a validation has chosen."""
         return self.best_score > -math.inf
@@ -97,7 +92,7 @@ class Trainer:
         with self._stop.listening(), self.reporter.training(self):
             if self._started:
                 self._validate()
-                if self.keeps_checkpoints:
+                if self.config.keeps_checkpoints:
                     self.save_checkpoint()  # the weights begun with are nowhere else: fresh ones could be made again
             while self.step < self.last_step and self.worse < self.config.patience and not self._stop:
                 self._one_step()
@@ -108,7 +103,7 @@ class Trainer:
                     self._validate()
                 if self._checkpoint_due():
                     self.save_checkpoint()
-            if self.keeps_checkpoints and not self._stop:
+            if self.config.keeps_checkpoints and not self._stop:
                 self.save_checkpoint()
             if self.validated < self.step and not self._stop:
                 self._validate()
@@ -220,6 +215,7 @@ class Trainer:
             validated=self.validated,
             outside=self.outside,
             best_outside=self.best_outside,
+            sums=list(self._sums),
         )
         checkpoint.save(self.run, self.step, tensors, progress, self.config.keep_checkpoints)
         self._saved, self._saved_at = self.step, time.perf_counter()
@@ -245,16 +241,24 @@ class Trainer:
             raise ValuerecError(
                 f"{found.folder} does not hold the state of this run ({first}); resume with the valuerec that wrote it."
             ) from error
-        self._sums = under("sums/", found.tensors)
+        sums = under("sums/", found.tensors)
+        self._sums = {name: sums[name] for name in progress.sums if name in sums} | sums
         self.step, self._saved = found.step, found.step
         self.seconds, self._summed = progress.seconds, progress.summed
         self.best_step, self.worse, self.validated = progress.best_step, progress.worse, progress.validated
         self.outside, self.best_outside = progress.outside, progress.best_outside
         self.best_score = -math.inf if progress.best_score is None else progress.best_score
         checkpoint.tidy(self.run, found.skipped)
+        if self.step <= self.last_step:
+            self.run.resume_with(self.config)
         best = found.folder / checkpoint.BEST if progress.best_score is not None else None
         self.run.restore(found.step, found.folder / LOG, best, progress.best_step)
         self.reporter.resumed(found.folder, found.skipped)
+        if self.step >= self.last_step:
+            self.reporter.say(
+                f"Note: {self.run.path} is at step {self.step}, and --epochs and --max-steps end it at step "
+                f"{self.last_step}: nothing is left to train; give more of them to go on."
+            )
 
     def _begin_again(self) -> None:
         began = self.run.config["training"]
@@ -268,5 +272,6 @@ class Trainer:
                 f"{self.run.path} can't be resumed: it was stopped before the weights of --from were kept; train anew "
                 "into another folder."
             )
+        self.run.resume_with(self.config)
         self.run.restore(0, None, None, 0)
         self.reporter.say(f"{self.run.path} holds no checkpoint yet: beginning again at its first step.")
