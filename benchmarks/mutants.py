@@ -5,8 +5,8 @@ Needs Linux, whose /proc tells what memory a load took.
 python benchmarks/mutants.py [--count 100000] [--damaged] [--large] [--out FILE] [--seed 0] [--json]
 
 Forged mutants (`mutations.py`) have hashes made right again, so that the mutation gets past them: each must be refused
-with one sentence or load, and recommend, as any bundle does; `valuerec info` must print it, or refuse it, and nothing
-that steers a terminal; what loads must be served, with its card and its metrics, or refused in a sentence. Damaged ones
+with one sentence or load, and recommend, as any bundle does; of each tenth, `valuerec info` must print it, or refuse
+it, and nothing that steers a terminal, and what loads must be served, with its card and its metrics. Damaged ones
 (`--damaged`) keep the old hashes: each must be refused. Nothing of this may compile, run or import anything, start a
 process, open a socket or write a file (told by an audit hook), nor take more memory than twice the bundle's size and
 32 MiB (told by the kernel's peak of the process, which is set back before each; a limit of a gigabyte on addresses
@@ -42,11 +42,14 @@ from typing import Any
 
 import mutations
 import valuerec as vr
+from valuerec.backbones import BACKBONES
 from valuerec.bundle import CARD, CONFIG, METRICS, SCHEMA_VERSION, VOCABULARY, WEIGHTS
 from valuerec.bundle.vocabulary import write_vocabulary
 from valuerec.cli import _print_info, _print_json
 from valuerec.errors import ValuerecError
 from valuerec.folders import write_json, write_manifest, write_text
+from valuerec.methods import METHODS
+from valuerec.recipe import _types
 from valuerec.serving.guard import dumps
 from valuerec.serving.routes import described
 from valuerec.serving.versions import Versions
@@ -55,6 +58,7 @@ from valuerec.tensors import save_tensors
 SLACK = 32 << 20  # bytes, of all that is done with a small bundle
 SLACK_OF_LOAD = 4 << 20  # of loading a large one
 CHUNK = 1000
+SHOWN_EVERY = 10  # mutants: printing a table takes longer than loading a small bundle
 LARGE = 150_000  # items
 SESSIONS = [["i001", "i002"], ["i007"], []]
 FORBIDDEN = (
@@ -180,6 +184,8 @@ def load_mutants(
     expected = vr.load(folder).recommend(SESSIONS, k=5)
     _look_at(folder)  # what is imported late is imported now
     _serve(folder)
+    for kind in (*METHODS.values(), *BACKBONES.values()):  # mutants name others, whose annotations Python compiles once
+        _types(kind)
     sys.addaudithook(_hear)  # can't be taken off again, and so hears only while `_watching`
     tally = Tally()
     at = (work / "number").open("wb", buffering=0)
@@ -198,10 +204,10 @@ def load_mutants(
             took = _peak() - before
             outcome = "refused" if model is None else "equal" if _recommends(model, expected) else "other"
             del model
-            if not large:
+            if not large and number % SHOWN_EVERY == 0:
                 _look_at(folder)
-            if not large and outcome != "refused":
-                _serve(folder)
+                if outcome != "refused":
+                    _serve(folder)
         except Exception as error:
             outcome = "crashed"
             text = f"{type(error).__name__}: {error}"[:300]
@@ -209,8 +215,10 @@ def load_mutants(
         finally:
             _watching = False
         size = sum(map(len, spoilt.values()))
-        tally.largest_share = max(tally.largest_share, took / size)
-        took, budget = (took, 2 * size + SLACK_OF_LOAD) if large else (_peak() - before, 2 * size + SLACK)
+        if large:
+            tally.largest_share, budget = max(tally.largest_share, took / size), 2 * size + SLACK_OF_LOAD
+        else:
+            took, budget = _peak() - before, 2 * size + SLACK
         tally.count(mutation, outcome)
         tally.most_memory = max(tally.most_memory, took)
         if _seen:
@@ -383,8 +391,8 @@ def main() -> None:
         print(
             f"{tally.next} mutants, {tally.seconds:.0f} s: {dict(total)}; {len(tally.crashes)} crashes, "
             f"{len(tally.executed)} that did what they must not, {len(tally.too_large)} too large, at most "
-            f"{tally.most_memory / 2**20:.1f} MiB more than before, a load at most {tally.largest_share:.2f} times "
-            "the bundle's size"
+            f"{tally.most_memory / 2**20:.1f} MiB more than before"
+            + ("" if options.large is None else f", {tally.largest_share:.2f} times the bundle's size")
         )
     sys.exit(not good)
 
