@@ -18,8 +18,8 @@ demo: .venv/ready  ## the main job, end to end, on a made-up shop
 	rm -rf demo
 	$(BIN)/valuerec demo --out demo
 
-test: .venv/ready  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/ready  ## all tests, on up to four cores
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/ready  ## style, format and types
 	$(BIN)/ruff check .
