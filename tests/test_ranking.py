@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import valuerec as vr
+import valuerec.ranking
 from valuerec.dataset import Dataset
 from valuerec.model import Model
 from valuerec.network import Network
@@ -85,6 +86,7 @@ class Oracle:
     some=st.lists(st.sampled_from([*(f"i{item:02d}" for item in range(N)), "z"]), max_size=30),
     ensemble=st.sampled_from(["full", "factored"]),
     sign=st.sampled_from([1.0, -1.0]),
+    looked=st.sampled_from([0.0, 2.0]),
 )
 def test_every_order_is_that_of_a_full_scan(
     session: list[str],
@@ -97,6 +99,7 @@ def test_every_order_is_that_of_a_full_scan(
     some: list[str],
     ensemble: str,
     sign: float,
+    looked: float,  # of the catalogue by mean, before all heads are scanned
 ) -> None:
     model = made_up(ensemble=ensemble)
     with torch.no_grad():
@@ -113,7 +116,9 @@ def test_every_order_is_that_of_a_full_scan(
         penalty=penalty,
         blend=blend,
     )
-    (ranking,) = Engine(model).rank([wanted])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(valuerec.ranking, "_LOOKED", looked)
+        (ranking,) = Engine(model).rank([wanted])
     oracle = Oracle(model, session)
     known = {model.index[item] for item in session if item in model.index}
     listed = {model.index[item] for item in some if item in model.index}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from valuerec import ops
+
+_ROWS: Final = 1 << 18  # of a table, looked at together
 
 
 class ItemHead(nn.Module):
@@ -69,6 +71,10 @@ class QEnsemble(RowSparse):
         """Q_k(s, a) of all items, a tile of items at a time."""
 
     @abstractmethod
+    def reach(self) -> Reach:
+        """What bounds the error of a value in float32."""
+
+    @abstractmethod
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """The one head Σ α_k Q_k, α on the simplex, as weight_ND and bias_N with gradient."""
 
@@ -80,6 +86,14 @@ class QEnsemble(RowSparse):
     @abstractmethod
     def whole(self) -> tuple[Tensor, Tensor]:
         """The same heads as one matrix: weight_NKD and bias_NK."""
+
+
+class Reach(NamedTuple):
+    """|Q_k(s, a)|'s terms add up to at most `longest` ‖s‖ + `largest`; `roundings` go into it, one of the state too."""
+
+    longest: float
+    largest: float
+    roundings: int
 
 
 class FullHeads(QEnsemble):
@@ -125,6 +139,14 @@ class FullHeads(QEnsemble):
     def tiles(self, state_BD: Tensor) -> ops.Tiles:
         """Q_k(s, a) of all items, a tile of items at a time."""
         return ops.full_tiles(state_BD, self.weight_NKD, self.bias_NK)
+
+    def reach(self) -> Reach:
+        """By the longest of N·K rows."""
+        return Reach(
+            _longest(self.weight_NKD.flatten(0, 1)),
+            float(self.bias_NK.detach().abs().max()),
+            self.weight_NKD.shape[2] + 3,
+        )
 
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """Σ α_k w_k and Σ α_k b_k; of one head, the head."""
@@ -181,6 +203,11 @@ class FactoredHeads(QEnsemble):
         """Q_k(s, a) of all items, a tile of items at a time."""
         return ops.factored_tiles(self._mapped(state_BD), self.item_ND, self.bias_N1)
 
+    def reach(self) -> Reach:
+        """By the longest item and the largest map (its Frobenius norm)."""
+        longest = _longest(self.item_ND) * _longest(self.map_KDD.flatten(1))
+        return Reach(longest, float(self.bias_N1.detach().abs().max()), 2 * self.item_ND.shape[1] + 4)
+
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
         """The items as the mixed map sees them; α sums to 1, and the bias is common."""
         map_DE = torch.einsum("k,kde->de", mixture_K, self.map_KDD)
@@ -189,6 +216,12 @@ class FactoredHeads(QEnsemble):
     def whole(self) -> tuple[Tensor, Tensor]:
         """The same heads as one matrix, N×K×D: large; for tests."""
         return torch.einsum("kde,ne->nkd", self.map_KDD, self.item_ND), self.bias_N1.expand(-1, self.n_heads)
+
+
+def _longest(row_ND: Tensor) -> float:
+    """The largest norm of a row, rounded up."""
+    tiles = torch.split(row_ND.detach(), _ROWS)
+    return max(float(tile_TD.norm(dim=1).max()) for tile_TD in tiles) * (1 + 1e-5)
 
 
 ENSEMBLES: Final[dict[str, type[FullHeads] | type[FactoredHeads]]] = {"full": FullHeads, "factored": FactoredHeads}

@@ -11,6 +11,7 @@ catalogue is the one that a scan of it in float64 would give, ties by id:
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from valuerec.errors import UsageError
-from valuerec.heads import FullHeads, QEnsemble
-from valuerec.ops import LinearHead, fastest_screen
+from valuerec.heads import FullHeads, QEnsemble, Reach
+from valuerec.ops import LinearHead, fastest_screen, penalised_candidates
 
 if TYPE_CHECKING:
     from valuerec.model import Model
@@ -31,7 +33,9 @@ POOL: Final = 1000  # places that count in a blend; also the most that can be as
 PENALTY: Final = 20.0  # λ of a model whose method has none (the paper's)
 _NUMBERS: Final = 1 << 24  # of one batch of scores
 _TILE: Final = 1 << 13
-_WIDEST: Final = 1 << 13  # items by mean, beyond which all items' heads are scored
+_LOOKED: Final = 1 / 64  # of the catalogue by mean: beyond it all heads are scanned, which is cheaper an item
+_COLUMNS: Final = 16  # of which a product with 2 to 15 columns takes no less time
+_SCANNED: Final = 64  # sessions of a scan: more take no less time each
 _FACTS: Final = 1 << 23  # numbers of Q-heads that sessions of one portion are told of
 _CACHED: Final = 1 << 17  # of these gathered at once: what a core's cache holds
 
@@ -109,11 +113,19 @@ class _Facts(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One session: its state, the items that must not be, and those among which is chosen, None for the catalogue."""
+    """One session: its state, what may be recommended, and what is wanted.
+
+    `hidden` are the items that must not be, `chosen_M` those among which is chosen, in order of their index and None
+    for the catalogue; `k` items are wanted, by an order that must be known `depth` deep.
+    """
 
     state_1D: Tensor
     hidden: set[int]
-    chosen: list[int] | None
+    chosen_M: Tensor | None
+    by: RankBy
+    penalty: float
+    k: int
+    depth: int
 
 
 class Engine:
@@ -183,56 +195,138 @@ class Engine:
     def _block(self, wanted: Sequence[Wanted]) -> list[Ranking]:
         index = self.model.index
         known = [[index[item] for item in each.session if item in index] for each in wanted]
-        orders = [self._order(each) for each in wanted]
         state_BD = self.state(known)
-        chosen = [self._chosen(each) for each in wanted]
-        hidden = [self._hidden(each, items) for each, items in zip(wanted, known, strict=True)]
-        chosen = [_without(among, ruled_out) for among, ruled_out in zip(chosen, hidden, strict=True)]
-        linear = [by == "relevance" and among is None for (by, _), among in zip(orders, chosen, strict=True)]
-        # Of each, for what its items' logits add up to; the order itself where that is asked for.
-        best = self._items.best(
-            state_BD, [each.k if own else 1 for each, own in zip(wanted, linear, strict=True)], hidden
-        )
+        rows = [
+            self._row(each, items, state_BD[place : place + 1])
+            for place, (each, items) in enumerate(zip(wanted, known, strict=True))
+        ]
+        value = self._by_value({place: row for place, row in enumerate(rows) if row.by != "relevance"})
+        relevance, normaliser_B = self._by_relevance(state_BD, rows)
         picks = {
-            row: _Pick.of(best.item_Bk[row], best.score_Bk[row], each.k)
-            for row, each in enumerate(wanted)
-            if linear[row]
+            place: _blended(row, relevance[place], value[place], each.blend)
+            if row.by == "blend"
+            else (relevance if row.by == "relevance" else value)[place]
+            for place, (row, each) in enumerate(zip(rows, wanted, strict=True))
         }
-        rows = [_Row(state_BD[row : row + 1], hidden[row], chosen[row]) for row in range(len(wanted))]
-        for row, each in enumerate(wanted):
-            if row not in picks:
-                picks[row] = _Among(self, rows[row]).by(*orders[row], each)
-        normaliser_B = best.log_sum_B.tolist()
         facts = self._facts(state_BD, normaliser_B, picks)
-        fell_back = {
-            row for row in range(len(wanted)) if orders[row][0] != "relevance" and self._all_unsure(facts[row])
-        }
-        for row in fell_back:
-            picks[row] = _Among(self, rows[row]).by("relevance", 0.0, wanted[row])
-        facts |= self._facts(state_BD, normaliser_B, {row: picks[row] for row in fell_back})
+        fallen = [place for place, row in enumerate(rows) if row.by != "relevance" and self._all_unsure(facts[place])]
+        if fallen:
+            instead = [rows[place]._replace(by="relevance", depth=rows[place].k) for place in fallen]
+            again, _ = self._by_relevance(state_BD[fallen], instead)
+            picks |= {place: again[number] for number, place in enumerate(fallen)}
+            facts |= self._facts(state_BD, normaliser_B, {place: picks[place] for place in fallen})
         return [
-            self._told(each, orders[row], picks[row], facts[row], row in fell_back) for row, each in enumerate(wanted)
+            self._told(each, rows[place], picks[place], facts[place], place in fallen)
+            for place, each in enumerate(wanted)
         ]
 
-    def _order(self, wanted: Wanted) -> tuple[RankBy, float]:
-        """The order, and λ."""
-        penalty = self.penalty if wanted.penalty is None else wanted.penalty
-        if wanted.rank_by is None:
-            return ("relevance", penalty) if self.model.recommends_by == "items" else ("value", 0.0)
-        return wanted.rank_by, penalty
+    def _row(self, wanted: Wanted, known: list[int], state_1D: Tensor) -> _Row:
+        by, penalty = wanted.rank_by, self.penalty if wanted.penalty is None else wanted.penalty
+        if by is None:
+            by, penalty = ("relevance", penalty) if self.model.recommends_by == "items" else ("value", 0.0)
+        hidden = set(self._known(wanted.block)) | (set(known) if wanted.exclude_seen else set())
+        chosen_M, left = None, self.model.network.n_items - len(hidden)
+        if wanted.candidates is not None or wanted.allow is not None:
+            chosen = set(self._known(wanted.candidates if wanted.candidates is not None else wanted.allow or ()))
+            if wanted.candidates is not None and wanted.allow is not None:
+                chosen &= set(self._known(wanted.allow))
+            chosen_M = torch.tensor(sorted(chosen - hidden), dtype=torch.int64)
+            left = len(chosen_M)
+        k = left if wanted.candidates is not None else min(wanted.k, left)
+        return _Row(state_1D, hidden, chosen_M, by, penalty, k, min(POOL, left) if by == "blend" else k)
 
-    def _chosen(self, wanted: Wanted) -> list[int] | None:
-        """The items among which is chosen, in order of their index; None for the catalogue."""
-        if wanted.candidates is None and wanted.allow is None:
-            return None
-        among = set(self._known(wanted.candidates if wanted.candidates is not None else wanted.allow or ()))
-        if wanted.candidates is not None and wanted.allow is not None:
-            among &= set(self._known(wanted.allow))
-        return sorted(among)
+    def _by_relevance(self, state_BD: Tensor, rows: Sequence[_Row]) -> tuple[list[_Pick], list[float]]:
+        """The best of each by the item head, as deep as is wanted, and what the catalogue's logits add up to (log)."""
+        depth = [0 if row.by == "value" else row.depth for row in rows]
+        whole = [1 if row.chosen_M is not None else max(1, deep) for row, deep in zip(rows, depth, strict=True)]
+        best = self._items.best(state_BD, whole, [row.hidden for row in rows])
+        picks = []
+        for place, (row, deep) in enumerate(zip(rows, depth, strict=True)):
+            if row.chosen_M is None:
+                picks.append(_Pick.of(best.item_Bk[place], best.score_Bk[place], deep))
+            else:
+                picks.append(_first(row.chosen_M, self._items.exact(row.state_1D, row.chosen_M[None])[0], deep))
+        return picks, best.log_sum_B.tolist()
 
-    def _hidden(self, wanted: Wanted, known: list[int]) -> set[int]:
-        hidden = set(self._known(wanted.block))
-        return hidden | set(known) if wanted.exclude_seen else hidden
+    def _by_value(self, rows: dict[int, _Row]) -> dict[int, _Pick]:
+        """The best of each by the penalised mean, as deep as is wanted.
+
+        W is at most 1, so an item's score is at most its mean, or 0 where that is negative: once the last of the best
+        among the items with the highest means is above all other means, those others are not among the best. Where
+        this does not settle it soon, all heads are scanned.
+        """
+        found: dict[int, _Pick] = {}
+        plain: dict[int, _Row] = {}
+        left: dict[int, _Row] = {}
+        for place, row in rows.items():
+            if row.chosen_M is not None:
+                found[place] = _first(row.chosen_M, self._penalised(row, row.chosen_M), row.depth)
+            elif row.depth == 0:
+                found[place] = _Pick([], [])
+            else:
+                (left if row.penalty else plain)[place] = row
+        if plain:
+            found |= self._by_mean(plain, 0)
+        looked = max((2 * row.depth + 32 for row in left.values()), default=0)
+        while left and looked <= _LOOKED * self.model.network.n_items:
+            settled = self._by_mean(left, looked)
+            found |= settled
+            left = {place: row for place, row in left.items() if place not in settled}
+            looked *= 4
+        places = [*left]
+        for start in range(0, len(places), _SCANNED):
+            found |= self._by_scan({place: left[place] for place in places[start : start + _SCANNED]})
+        return found
+
+    def _by_mean(self, rows: dict[int, _Row], looked: int) -> dict[int, _Pick]:
+        """The best of those for which the items with the highest means, `looked` of them, are enough."""
+        assert self._means is not None
+        n_items, found = self.model.network.n_items, {}
+        deep = [min(looked if row.penalty else row.depth, n_items - len(row.hidden)) for row in rows.values()]
+        state_RD, hidden = torch.cat([row.state_1D for row in rows.values()]), [row.hidden for row in rows.values()]
+        best = self._means.best(state_RD, deep, hidden)
+        for number, (place, row) in enumerate(rows.items()):
+            item_M, mean_M = best.item_Bk[number, : deep[number]], best.score_Bk[number, : deep[number]]
+            if not row.penalty:
+                found[place] = _Pick(item_M.tolist(), mean_M.tolist())
+                continue
+            item_M = item_M.sort().values
+            pick = _first(item_M, self._penalised(row, item_M), row.depth)
+            if len(item_M) == n_items - len(row.hidden) or pick.scores[-1] > max(float(mean_M[-1]), 0.0):
+                found[place] = pick
+        return found
+
+    def _by_scan(self, rows: dict[int, _Row]) -> dict[int, _Pick]:
+        """The best by a scan in float32 that says which may be, and float64 for these."""
+        assert self._q is not None
+        each = list(rows.values())
+        more = -len(each) % _COLUMNS if len(each) > 1 else 0
+        state_RD = functional.pad(torch.cat([row.state_1D for row in each]), (0, 0, 0, more))
+        found = penalised_candidates(
+            self._q.tiles(state_RD.float()),
+            self._reach.roundings,
+            self._reach.longest * state_RD.norm(dim=1) + self._reach.largest,
+            torch.tensor([row.penalty for row in each] + [0.0] * more, dtype=torch.float64),
+            [row.depth for row in each],
+            [row.hidden for row in each],
+        )
+        return {
+            place: _first(item_M, self._penalised(row, item_M), row.depth)
+            for (place, row), item_M in zip(rows.items(), found, strict=True)
+        }
+
+    @functools.cached_property
+    def _reach(self) -> Reach:
+        assert self._q is not None
+        return self._q.reach()
+
+    def _penalised(self, row: _Row, item_M: Tensor) -> Tensor:
+        """The scores by value, in float64."""
+        parts = []
+        for item_T in torch.split(item_M, _TILE):
+            q_TK = self.q(row.state_1D, item_T[None])[0]
+            parts.append(q_TK.mean(dim=1) / (1 + row.penalty * q_TK.std(dim=1, correction=0)))
+        return torch.cat(parts) if parts else item_M.double()
 
     def _known(self, ids: Iterable[str]) -> list[int]:
         index = self.model.index
@@ -296,10 +390,8 @@ class Engine:
         pairs = zip(facts.value, facts.spread, strict=True)
         return all(spread > self.max_disagreement * abs(value) for value, spread in pairs)
 
-    def _told(
-        self, wanted: Wanted, order: tuple[RankBy, float], pick: _Pick, facts: _Facts, fell_back: bool
-    ) -> Ranking:
-        by, penalty = order
+    def _told(self, wanted: Wanted, row: _Row, pick: _Pick, facts: _Facts, fell_back: bool) -> Ranking:
+        by, penalty = row.by, row.penalty
         fallback = None
         if fell_back:
             fallback = (
@@ -319,90 +411,22 @@ class Engine:
         return Ranking([Scored(*each, 1 / (1 + penalty * each[4])) for each in columns], by, fallback, unknown)
 
 
-def _without(among: list[int] | None, hidden: set[int]) -> list[int] | None:
-    return among if among is None else [item for item in among if item not in hidden]
-
-
-class _Among:
-    """The best items of one session, of the catalogue or of a list."""
-
-    def __init__(self, engine: Engine, row: _Row) -> None:
-        self._engine, self._row = engine, row
-        self._chosen_M = None if row.chosen is None else torch.tensor(row.chosen, dtype=torch.int64)
-
-    def by(self, order: RankBy, penalty: float, wanted: Wanted) -> _Pick:
-        """The best by an order; all of a list that is to be put in order."""
-        left = (
-            len(self._chosen_M)
-            if self._chosen_M is not None
-            else self._engine.model.network.n_items - len(self._row.hidden)
-        )
-        k = left if wanted.candidates is not None else min(wanted.k, left)
-        if k == 0:
-            return _Pick([], [])
-        if order == "blend":
-            return self._blend(k, left, penalty, wanted.blend)
-        item_k, score_k = self._relevance(k) if order == "relevance" else self._value(k, penalty)
-        return _Pick(item_k.tolist(), score_k.tolist())
-
-    def _linear(self, head: LinearHead, k: int) -> tuple[Tensor, Tensor]:
-        """The k best of the catalogue by a linear head; there are so many."""
-        best = head.best(self._row.state_1D, [k], [self._row.hidden])
-        return best.item_Bk[0], best.score_Bk[0]
-
-    def _relevance(self, k: int) -> tuple[Tensor, Tensor]:
-        head = self._engine._items
-        if self._chosen_M is None:
-            return self._linear(head, k)
-        return _sorted(self._chosen_M, head.exact(self._row.state_1D, self._chosen_M[None])[0], k)
-
-    def _value(self, k: int, penalty: float) -> tuple[Tensor, Tensor]:
-        """The k best by the penalised mean.
-
-        W is at most 1, so an item's score is at most its mean, or 0 where that is negative: once the k-th best score of
-        the items with the highest means is above all other means, those others are not among the best.
-        """
-        if self._chosen_M is not None:
-            return _sorted(self._chosen_M, self._penalised(self._chosen_M, penalty), k)
-        means, left = self._engine._means, self._engine.model.network.n_items - len(self._row.hidden)
-        assert means is not None
-        if penalty == 0:
-            return self._linear(means, k)
-        looked = 2 * k + 32
-        while looked < min(left, _WIDEST):
-            item_M, mean_M = self._linear(means, looked)
-            item_k, score_k = _sorted(item_M.sort().values, self._penalised(item_M.sort().values, penalty), k)
-            if float(score_k[-1]) > max(float(mean_M[-1]), 0.0):
-                return item_k, score_k
-            looked *= 4
-        item_N = torch.ones(self._engine.model.network.n_items, dtype=torch.bool)
-        item_N[sorted(self._row.hidden)] = False
-        item_M = item_N.nonzero().flatten()
-        return _sorted(item_M, self._penalised(item_M, penalty), k)
-
-    def _blend(self, k: int, left: int, penalty: float, blend: float) -> _Pick:
-        pool = min(POOL, left)
-        score: dict[int, float] = {}
-        for share, item_P in ((1 - blend, self._relevance(pool)[0]), (blend, self._value(pool, penalty)[0])):
-            for place, item in enumerate(item_P.tolist()):
-                score[item] = score.get(item, 0.0) + share * (1 - place / POOL)
-        best = sorted(score.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-        if self._chosen_M is not None and len(best) < k:  # a list longer than the pool: the rest counts 0
-            best += [(item, 0.0) for item in self._chosen_M.tolist() if item not in score][: k - len(best)]
-        return _Pick([item for item, _ in best], [value for _, value in best])
-
-    def _penalised(self, item_M: Tensor, penalty: float) -> Tensor:
-        parts = []
-        for item_T in torch.split(item_M, _TILE):
-            q_TK = self._engine.q(self._row.state_1D, item_T[None])[0]
-            parts.append(q_TK.mean(dim=1) / (1 + penalty * q_TK.std(dim=1, correction=0)))
-        return torch.cat(parts)
-
-
-def _sorted(item_M: Tensor, score_M: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _first(item_M: Tensor, score_M: Tensor, k: int) -> _Pick:
     """The k best of items that stand in order of their index."""
     score_M, place_M = score_M.sort(descending=True, stable=True)
-    return item_M[place_M[:k]], score_M[:k]
+    return _Pick(item_M[place_M[:k]].tolist(), score_M[:k].tolist())
+
+
+def _blended(row: _Row, relevance: _Pick, value: _Pick, blend: float) -> _Pick:
+    """The best by their places in two orders."""
+    score: dict[int, float] = {}
+    for share, pick in ((1 - blend, relevance), (blend, value)):
+        for place, item in enumerate(pick.items):
+            score[item] = score.get(item, 0.0) + share * (1 - place / POOL)
+    best = sorted(score.items(), key=lambda pair: (-pair[1], pair[0]))[: row.k]
+    if row.chosen_M is not None and len(best) < row.k:  # a list longer than the pool: the rest counts 0
+        best += [(item, 0.0) for item in row.chosen_M.tolist() if item not in score][: row.k - len(best)]
+    return _Pick([item for item, _ in best], [value for _, value in best])
 
 
 def _mean_head(q_head: QEnsemble) -> LinearHead:

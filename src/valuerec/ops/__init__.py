@@ -23,6 +23,7 @@ from valuerec.ops.maximum import (
     pruned_maximum,
     tiled_maximum,
 )
+from valuerec.ops.penalised import penalised_candidates
 from valuerec.ops.row_step import native_row_step, plain_row_step
 from valuerec.ops.sketch import MixtureSketch, Sketch
 from valuerec.ops.top import top
@@ -50,6 +51,7 @@ __all__ = [
     "linear_maximum",
     "mixed_weighted_cross_entropy",
     "native_row_step",
+    "penalised_candidates",
     "plain_maximum",
     "plain_products",
     "plain_row_step",
