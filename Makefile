@@ -37,13 +37,14 @@ bench: .venv/ready  ## speed and memory; an hour or two on an otherwise idle mac
 	$(BIN)/python benchmarks/checkpoints.py
 
 # at full counts, about two hours on an otherwise idle machine; a file that is there is kept: delete it to measure anew
-bench-serving: $(patsubst %,results/serving/%.json,load overload reloads drains fuzz schema)  ## the service: speed and faults
+bench-serving: $(patsubst %,results/serving/%.json,load load-value overload reloads drains fuzz schema)  ## the service: speed and faults
 
 results/serving/%.json: | .venv/ready
 	mkdir -p $(@D)
-	$(BIN)/python benchmarks/serving_$*.py $(OPTIONS_$*) --json > $@.part
+	$(BIN)/python benchmarks/serving_$(firstword $(subst -, ,$*)).py $(OPTIONS_$*) --json > $@.part
 	mv $@.part $@
 OPTIONS_load := --exact 10000
+OPTIONS_load-value := --rank-by value --items 10000 100000 1000000 --rate 200 20 1
 
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py

@@ -118,12 +118,15 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def served(model: Path, *options: str) -> AsyncIterator[Process]:
-    """A service that is ready, and ended afterwards."""
-    process = Process(model, "--processes", "1", "--no-log-requests", *options, core=max(os.sched_getaffinity(0)))
+    """A service that is ready, and ended afterwards; it has one core to itself, and this process the others."""
+    cores = os.sched_getaffinity(0)
+    process = Process(model, "--processes", "1", "--no-log-requests", *options, core=max(cores))
     try:
         await process.ready()
+        os.sched_setaffinity(0, cores - {max(cores)} or cores)
         yield process
     finally:
+        os.sched_setaffinity(0, cores)
         process.end()
 
 
@@ -199,10 +202,17 @@ class Sent(NamedTuple):
 
 
 class Load:
-    """Requests at random moments (Poisson), sent whether or not the earlier ones are answered."""
+    """Requests at random moments (Poisson), sent whether or not the earlier ones are answered.
 
-    def __init__(self, port: int, n_items: int, seed: int = 0, k: int = 20) -> None:
-        self._port, self._draw, self._k = port, random.Random(seed), k
+    Args:
+        port: of the service.
+        n_items: of its catalogue.
+        seed: of the moments and the sessions.
+        wanted: of each request beside the session.
+    """
+
+    def __init__(self, port: int, n_items: int, seed: int = 0, **wanted: Any) -> None:
+        self._port, self._draw, self._wanted = port, random.Random(seed), {"k": 20} | wanted
         self._sessions = sessions_of(n_items, seed)
         self._idle: list[tuple[Connection, float]] = []
         self.stopped = self.stops_at_close = False
@@ -232,7 +242,7 @@ class Load:
         connection = self._connection()
         status, body = 0, b""
         try:
-            reply = await connection.post("/v1/recommend", {"session": session, "k": self._k})
+            reply = await connection.post("/v1/recommend", {"session": session} | self._wanted)
             status, body = reply.status, reply.body
             if reply.headers.get("connection") == "close":
                 self.stopped |= self.stops_at_close

@@ -1,7 +1,7 @@
 """From sessions to ranked items, by one model: exact, and the same whoever asks (Python, a file, the service).
 
-States are encoded in float64, so that a session's does not depend on what it is encoded beside, and each order of the
-catalogue is the one that a scan of it in float64 would give, ties by id:
+States are encoded in float64, so that what a session is encoded beside changes its last digits at most, and each order
+of the catalogue is the one that a scan of it in float64 would give, ties by id:
 - relevance: the item head;
 - value: the mean of the Q-heads, times W = 1 / (1 + λ · SD of the heads) where λ > 0 (equations 2 and 3 of the paper);
 - blend b: (1 − b) times the place by relevance plus b times the place by value, where the first place counts 1 and each
@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -35,13 +35,18 @@ _NUMBERS: Final = 1 << 24  # of one batch of scores
 _TILE: Final = 1 << 13
 _LOOKED: Final = 1 / 64  # of the catalogue by mean: beyond it all heads are scanned, which is cheaper an item
 _COLUMNS: Final = 16  # of which a product with 2 to 15 columns takes no less time
-_SCANNED: Final = 64  # sessions of a scan: more take no less time each
+_SCANNED: Final = 64  # sessions of one scan: more take no less time each
+_PRODUCTS: Final = 1 << 33  # of one scan: a quarter of a second
 _FACTS: Final = 1 << 23  # numbers of Q-heads that sessions of one portion are told of
 _CACHED: Final = 1 << 17  # of these gathered at once: what a core's cache holds
 
 
 class NoValuesError(UsageError):
     """An order by value was asked of a model without a critic."""
+
+
+class NotWantedError(Exception):
+    """Nobody wants these rankings any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +150,10 @@ class Engine:
         self._means = _mean_head(self._q) if self._q is not None else None
         self.penalty = float(model.config["method"].get("penalty", PENALTY))
         self._most_rows = max(1, _NUMBERS // network.n_items)
+        self._most_valued = self._most_rows
+        if self._q is not None:
+            width = network.item_head.weight_ND.shape[1]
+            self._most_valued = max(1, min(_SCANNED, _PRODUCTS // (network.n_items * self._q.n_heads * width)))
 
     @property
     def has_values(self) -> bool:
@@ -161,17 +170,26 @@ class Engine:
             raise NoValuesError(f"This model has no critic, so it can't rank by {wanted.rank_by}; rank by relevance.")
 
     @torch.inference_mode()
-    def rank(self, wanted: Sequence[Wanted]) -> list[Ranking]:
+    def rank(self, wanted: Sequence[Wanted], go_on: Callable[[], bool] = lambda: True) -> list[Ranking]:
         """Rank for each; a session gets what it would get alone.
+
+        Args:
+            wanted: any number.
+            go_on: asked a few times a second whether it is worth while.
 
         Raises:
             NoValuesError: see `check`.
+            NotWantedError: where it is not.
         """
         for each in wanted:
             self.check(each)
+        by_value = any(each.rank_by in ("value", "blend") for each in wanted)
+        most = self._most_valued if by_value else self._most_rows
         rankings: list[Ranking] = []
-        for start in range(0, len(wanted), self._most_rows):
-            rankings += self._block(wanted[start : start + self._most_rows])
+        for start in range(0, len(wanted), most):
+            if not go_on():
+                raise NotWantedError
+            rankings += self._block(wanted[start : start + most])
         return rankings
 
     @torch.inference_mode()
@@ -273,10 +291,7 @@ class Engine:
             found |= settled
             left = {place: row for place, row in left.items() if place not in settled}
             looked *= 4
-        places = [*left]
-        for start in range(0, len(places), _SCANNED):
-            found |= self._by_scan({place: left[place] for place in places[start : start + _SCANNED]})
-        return found
+        return found | self._by_scan(left)
 
     def _by_mean(self, rows: dict[int, _Row], looked: int) -> dict[int, _Pick]:
         """The best of those for which the items with the highest means, `looked` of them, are enough."""
@@ -298,6 +313,8 @@ class Engine:
 
     def _by_scan(self, rows: dict[int, _Row]) -> dict[int, _Pick]:
         """The best by a scan in float32 that says which may be, and float64 for these."""
+        if not rows:
+            return {}
         assert self._q is not None
         each = list(rows.values())
         more = -len(each) % _COLUMNS if len(each) > 1 else 0

@@ -39,9 +39,10 @@ def queue_full() -> RefusalError:
     return RefusalError(429, "queue_full", "Too many requests are waiting; try again in a second.", 1)
 
 
-def too_late() -> RefusalError:
-    """The deadline has passed."""
-    return RefusalError(503, "deadline", "The answer would have come after the deadline; try again in a second.", 1)
+def too_late(sessions: int = 1) -> RefusalError:
+    """The deadline has passed, or will have when so many sessions are ranked."""
+    remedy = "try again in a second" if sessions == 1 else "send fewer sessions at once, or again in a second"
+    return RefusalError(503, "deadline", f"The answer would have come after the deadline; {remedy}.", 1)
 
 
 def fault() -> RefusalError:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from valuerec.ranking import NoValuesError, Ranking, Wanted
+from valuerec.ranking import NotWantedError, NoValuesError, Ranking, Wanted
 from valuerec.serving.problems import RefusalError, queue_full, too_late
 from valuerec.serving.versions import Version
 
@@ -55,6 +55,7 @@ class Queue:
         self._current, self._size, self._patience = current, size, patience
         self._window, self._rows, self._seen = window, rows, seen
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._held: _Job | None = None  # what is answered next, before all that waits
         self._lock, self._waiting = threading.Lock(), 0
         self._pace = 0.0  # seconds a session of late
         self._thread = threading.Thread(target=self._work, name="ranking", daemon=True)
@@ -99,7 +100,7 @@ class Queue:
         try:
             return await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            raise too_late() from None
+            raise too_late(len(wanted)) from None
 
     def _count(self, sessions: int) -> None:
         with self._lock:
@@ -109,14 +110,15 @@ class Queue:
         while (batch := self._gather()) is not None:
             self._count(-sum(len(job.wanted) for job in batch))
             now = time.monotonic()
-            live = [job for job in batch if job.deadline > now and not job.future.cancelled()]
+            live = [job for job in batch if _is_waited_for(job)]
             if live:
                 self._answer(live)
                 pace = (time.monotonic() - now) / sum(len(job.wanted) for job in live)
                 self._pace += _LATE * (pace - self._pace)
 
     def _gather(self) -> list[_Job] | None:
-        first = self._jobs.get()
+        first = self._held or self._jobs.get()
+        self._held = None
         if first is None:
             return None
         if self._waiting < self._rows:
@@ -130,8 +132,11 @@ class Queue:
             if job is None:
                 self._jobs.put(None)
                 break
-            batch.append(job)
             rows += len(job.wanted)
+            if rows > self._rows:  # a large one, which the others need not wait for
+                self._held = job
+                break
+            batch.append(job)
         return batch
 
     def _answer(self, jobs: list[_Job]) -> None:
@@ -147,7 +152,9 @@ class Queue:
             except NoValuesError as error:
                 possible.append((job, RefusalError(422, "no_values", str(error))))
         try:
-            rankings = version.engine.rank(wanted)
+            rankings = version.engine.rank(wanted, lambda: any(_is_waited_for(job) for job in jobs))
+        except NotWantedError:
+            return  # one job of many sessions, whose client has been told
         except Exception as error:  # a fault of ours must end neither the thread nor the requests without an answer
             possible = [(job, why or error) for job, why in possible]
             rankings = []
@@ -158,6 +165,10 @@ class Queue:
             done.append((job.future, why or Ranked(rankings[place:end], version)))
             place = end
         jobs[0].loop.call_soon_threadsafe(_tell, done)
+
+
+def _is_waited_for(job: _Job) -> bool:
+    return job.deadline > time.monotonic() and not job.future.cancelled()
 
 
 def _tell(done: list[tuple[asyncio.Future[Ranked], Exception | Ranked]]) -> None:
