@@ -119,7 +119,7 @@ class _Parent:
         for line in sys.stdin:
             message = json.loads(line)
             if "go" in message:
-                self._answering = True
+                self._answering, self._number = True, message["number"]
                 self.tell_state()
                 return
             if "granted" in message:

@@ -140,5 +140,5 @@ class Rates:
 
 
 def new_table() -> int:
-    """A file in memory for `Rates`: what a key has spent is at a place that its name's hash chooses; the rest is holes."""
+    """A file in memory for `Rates`: what a key has spent is where its name's hash says; the rest is holes."""
     return os.memfd_create("valuerec-rates")

@@ -1,7 +1,7 @@
 """Several processes at one port: a small parent that starts them, starts again what dies, and passes on what it hears.
 
 Each process listens at the port by itself (SO_REUSEPORT), so the kernel shares connections out; the parent had it alone
-before, so that no other service shares it. A process ends when its parent does: its end of the pipe between them closes.
+before, so that no other service shares it. A process ends when its parent does: the pipe between them closes.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Supervisor:
         if self._last is not None and self._last["left"] == state["at"]:
             rollback = {"leaving": state["at"], "to": self._last["at"], "folder": self._last["folder"]}
             _tell(child, {"rollback": rollback, "number": self._number})
-        _tell(child, {"go": True})
+        _tell(child, {"go": True, "number": self._number})
 
     def _grant(self) -> None:
         """Tell whoever waits for a rollback that every process that answers is there."""
