@@ -18,7 +18,6 @@ from typing import Any
 
 import serving_tools as tools
 from provenance import print_figures
-
 from valuerec.serving.keys import new_key
 
 _BODY = json.dumps({"session": ["item0000001", {"item": "item0000002", "event": "click"}], "k": 5}).encode()
