@@ -144,6 +144,8 @@ def run(
     async def main() -> None:
         if attach is not None:
             attach(service, server.drain)
+        # not before, lest another service has the address too; without, what it leaves closed would bar the next one
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         await server.serve(sockets=[listener])
         if not service.ended:  # a thread still works for nobody, and Python must not be taken down under it
             service.log.say("ended")
