@@ -1,4 +1,6 @@
-"""What no client should send: mutated requests, slow ones, half-open connections. The service lives and does not grow.
+"""What no client should send: mutated requests, slow ones, half-open connections, bodies that go on after their answer.
+
+The service lives, does not grow and answers others.
 
 python benchmarks/serving_fuzz.py --mutations 10000 --connections 1000 --json
 """
@@ -16,6 +18,7 @@ from typing import Any
 
 import serving_tools as tools
 from provenance import print_figures
+from valuerec.serving.keys import new_key
 
 _BODY = json.dumps({"session": ["item0000001", {"item": "item0000002", "event": "click"}], "k": 5}).encode()
 _HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
@@ -74,10 +77,48 @@ async def send(port: int, content: bytes) -> bytes:
         writer.close()
 
 
+async def talk_on(port: int, fast: bool, patience: float) -> bool:
+    """Ask without a key, read the answer, and go on sending the body; whether that was cut off within `patience`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"POST /v1/recommend HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(patience):
+            await reader.readuntil(b"\r\n\r\n")
+            while not reader.at_eof():
+                writer.write(b"8000\r\n" + b"x" * 0x8000 + b"\r\n" if fast else b"1\r\nx\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01 if fast else 0.3)
+        return True
+    except TimeoutError:
+        return False
+    except (OSError, asyncio.IncompleteReadError):
+        return True
+    finally:
+        writer.close()
+
+
+async def talkers(path: Path, count: int) -> dict[str, Any]:
+    """As many as there may be connections, half of them fast: none is borne for long, and then others are answered."""
+    new_key(path.with_name("keys"), "nobody")
+    limits = ("--keys", str(path.with_name("keys")), "--max-connections", str(count), "--client-timeout", "2")
+    async with tools.served(path, *limits) as process:
+        before = process.resident()
+        cut_off = await asyncio.gather(*(talk_on(process.port, number % 2 == 0, 20.0) for number in range(count)))
+        await asyncio.sleep(0.2)
+        after = await tools.Connection(process.port).get("/v2/health/live")
+        return {
+            "talkers": count,
+            "talkers_cut_off": sum(cut_off),
+            "status_after_them": after.status,
+            "memory_grown_by_talkers": round(process.resident() / before - 1, 4),
+        }
+
+
 async def measure(folder: Path, n_items: int, mutations: int, connections: int, seed: int = 0) -> dict[str, Any]:
-    """Mutations eight at a time, then slow and half-open connections, with a good request now and then."""
+    """Talkers; mutations eight at a time, then slow and half-open connections, with a good request now and then."""
     path = tools.made_up_run(folder / "run", n_items, heads=4)
     draw = random.Random(seed)
+    talked = await talkers(path, max(2, connections // 10))
     async with tools.served(path, "--max-connections", str(connections + 50)) as process:
         good = {"session": ["item0000001"], "k": 5}
         for _ in range(200):
@@ -122,6 +163,7 @@ async def measure(folder: Path, n_items: int, mutations: int, connections: int, 
             "status_beside_them": while_held,
             "cut_off_or_told": cut_off,
             "good_requests_failed": failed,
+            **talked,
             "alive": process.process.poll() is None,
             "memory_grown_by_mutations": round(after_mutations / before - 1, 4),
             "memory_grown": round(process.resident() / before - 1, 4),

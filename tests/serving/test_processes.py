@@ -48,6 +48,7 @@ def test_overload_is_refused_in_the_way_that_is_told(tmp_path: Path) -> None:
 def test_what_no_client_should_send_harms_nobody(tmp_path: Path) -> None:
     result = asyncio.run(serving_fuzz.measure(tmp_path, 200, 150, 30))
     assert result["alive"] and result["answers_of_5xx"] == result["faults"] == result["good_requests_failed"] == 0
+    assert result["talkers_cut_off"] == result["talkers"] >= 2 and result["status_after_them"] == 200
 
 
 @pytest.mark.slow

@@ -56,6 +56,14 @@ def test_a_whole_request_is_answered_whatever_follows_it(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 200") and answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("path", [b"/", b"/metrics", b"/v1/model", b"/v2/health/live"])
+def test_head_is_answered_without_a_body(port: int, path: bytes) -> None:
+    head, _, body = talk(port, b"HEAD %b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n" % path).partition(
+        b"\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 200") and b"content-length: " in head and not body
+
+
 def test_what_is_no_http_is_told_in_our_form(port: int) -> None:
     answer = talk(port, b"HELLO\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400") and b'{"error": {"code": "bad_request"' in answer

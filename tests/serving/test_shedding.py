@@ -25,14 +25,14 @@ class World:
     """A server whose fullness is a switch, around an application that says what it was sent."""
 
     def __init__(self) -> None:
-        self.full = self.draining = False
+        self.full = self.draining = self.hasty = False
         self.log, self.metrics = io.StringIO(), Metrics(lambda: 0)
         self.asked: list[tuple[str, bytes]] = []
         self.hold = asyncio.Event()
         self.hold.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
+        body, more = b"", not self.hasty
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
@@ -198,6 +198,77 @@ def test_a_refusal_closes_where_the_connection_can_not_go_on(headers: list[str],
         assert status == 429 and told["connection"] == "close" and await reader.read() == b""
         assert not world.asked
         writer.close()
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize("size", [100, 9_000])
+def test_a_connection_goes_on_after_an_answer_that_came_before_the_body(size: int) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.hasty = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for turn in range(3):
+            content = request(b"%d" % turn * size)
+            writer.write(content[:-50])
+            assert (await answer(reader))[0] == 200
+            writer.write(content[-50:])
+        world.hasty = False
+        writer.write(request(b"the last"))
+        assert (await answer(reader))[0] == 200 and world.asked[-1][1] == b"the last"
+        writer.close()
+
+    talk(conversation)
+
+
+async def cut_off_after(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes, pause: float) -> float:
+    """Goes on sending until the other side has had enough: the seconds that took."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with contextlib.suppress(ConnectionError):
+        while not reader.at_eof():
+            writer.write(sent)
+            await writer.drain()
+            await asyncio.sleep(pause)
+    writer.close()
+    return loop.time() - start
+
+
+@pytest.mark.parametrize(("sent", "pause"), [(b"1\r\nx\r\n", 0.05), (b"3e8\r\n%s\r\n" % (b"x" * 1000), 0)])
+@pytest.mark.parametrize("headers", [[], ["expect: 100-continue"]])
+def test_who_goes_on_sending_after_its_answer_is_cut_off(sent: bytes, pause: float, headers: list[str]) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.hasty = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            "\r\n".join(["POST /x HTTP/1.1", "host: h", "transfer-encoding: chunked", *headers, "", ""]).encode()
+        )
+        assert (await answer(reader))[0] == 200
+        assert await cut_off_after(reader, writer, sent, pause) < 3
+
+    talk(conversation)
+
+
+def test_a_trailer_that_does_not_end_is_cut_off() -> None:
+    async def conversation(world: World, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\na: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and sent < 50_000_000:
+                writer.write(b"b" * 10_000)
+                await writer.drain()
+                sent += 10_000
+        assert sent < 50_000_000
+        writer.close()
+
+    talk(conversation)
+
+
+def test_many_small_chunks_are_no_trailer() -> None:
+    async def conversation(world: World, port: int) -> None:
+        content = b"POST /x HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+        content += b"1\r\nx\r\n" * 20_000 + b"0\r\nok: yes\r\n\r\n"
+        assert (await exchange(port, content))[0][0] == 200 and world.asked == [("/x", b"x" * 20_000)]
 
     talk(conversation)
 

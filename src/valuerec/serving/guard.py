@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import re
 import time
 import traceback
@@ -94,34 +95,39 @@ class Guard:
     async def _pass(self, visit: _Visit, receive: Receive, answering: _Answering) -> None:
         scope, path = visit.scope, visit.scope["path"]
         state = scope.setdefault("state", {})
-        state["request_id"], state["charge"] = visit.id, lambda count: None
+        state["request_id"], state["charge"] = visit.id, lambda sessions: None
         state["deadline"] = visit.began + self._patience(visit.headers)
         ranks = path in RANKED or (path.startswith("/v2/models/") and path.endswith("/infer"))
         if ranks and self._full():
             raise queue_full()
         if self._keys is not None and path.startswith(GUARDED):
             visit.owner = self._owner(visit.headers)
-            state["charge"] = lambda count: self._charge(visit.owner, count)
+            state["charge"] = lambda sessions: self._charge(visit.owner, sessions, taken=1)
             self._charge(visit.owner, 1)
         body = await self._body(visit.headers, receive)
         if body and scope["method"] == "POST" and not _JSON.fullmatch(visit.headers.get(b"content-type", b"")):
             raise RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
-        await self._app(scope, _Whole(body, receive), answering)
+        if visit.method == "HEAD":  # answered like GET; the server leaves the body out
+            visit.scope = {**scope, "method": "GET"}
+        await self._app(visit.scope, _Whole(body, receive), answering)
 
     def _owner(self, headers: dict[bytes, bytes]) -> str:
         assert self._keys is not None
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        owner = self._keys.owner(given.decode("latin-1"))
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = [headers.get(b"x-api-key", b""), token.strip() if scheme.lower() == b"bearer" else b""]
+        owners = [self._keys.owner(key.decode("latin-1")) for key in given]
+        owner = owners[0] or owners[1]
         if owner is None:
             raise RefusalError(401, "no_key", "This needs a valid key; send it as Authorization: Bearer KEY.")
         return owner
 
-    def _charge(self, owner: str | None, count: int) -> None:
-        if self._rates is None or owner is None or count < 1:
+    def _charge(self, owner: str | None, count: int, taken: int = 0) -> None:
+        if self._rates is None or owner is None or count == taken:
             return
-        if (wait := self._rates.take(owner, count)) > 0:
-            seconds = max(1, int(wait + 0.999))
-            raise RefusalError(429, "rate", f"This key has asked too often; try again in {seconds} seconds.", seconds)
+        if (wait := self._rates.take(owner, count, taken)) > 0:
+            seconds = max(1, math.ceil(wait))
+            later = "a second" if seconds == 1 else f"{seconds} seconds"
+            raise RefusalError(429, "rate", f"This key has asked too often; try again in {later}.", seconds)
 
     def _patience(self, headers: dict[bytes, bytes]) -> float:
         text = headers.get(b"x-request-timeout-ms", b"")
@@ -157,7 +163,7 @@ class Guard:
             self._log.say(
                 "request",
                 request_id=visit.id,
-                method=visit.scope["method"],
+                method=visit.method,
                 route=visit.route,
                 status=status,
                 ms=round(1000 * seconds, 2),
@@ -171,6 +177,7 @@ class _Visit:
 
     def __init__(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], began: float) -> None:
         self.scope, self.headers, self.began = scope, headers, began
+        self.method = scope["method"]
         given = headers.get(b"x-request-id", b"")
         self.id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.owner: str | None = None

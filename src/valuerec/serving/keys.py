@@ -6,11 +6,13 @@ The file has a line a key: a name, a space, and the SHA-256 of the key in hexade
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ from valuerec.folders import explained_io
 
 _LINE: Final = re.compile(r"^([A-Za-z0-9._-]{1,64}) ([0-9a-f]{64})$")
 _PREFIX: Final = "vr_"
+_SPENT: Final = struct.Struct("dd")  # what a bucket lacks, and when it did; zeros: a full one
+_ROUNDING: Final = 1e-9
 
 
 class _Key(NamedTuple):
@@ -89,32 +93,52 @@ def new_key(path: Path, name: str) -> str:
         raise UsageError(f"{path} has a key named {name} already; choose another name or remove its line.")
     key = _PREFIX + secrets.token_urlsafe(32)
     with explained_io(f"Writing {path}"):
+        unfinished = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")  # its last line, by some editor
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-            file.write(f"{name} {hashlib.sha256(key.encode()).hexdigest()}\n")
+            file.write(f"{chr(10) * unfinished}{name} {hashlib.sha256(key.encode()).hexdigest()}\n")
     return key
 
 
 class Rates:
-    """A bucket a key: it fills at `rate` a second up to a second's worth, and each session asked for takes one."""
+    """A bucket a key: it fills at `rate` a second up to a second's worth, and each session asked for takes one.
 
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._level: dict[str, tuple[float, float]] = {}
+    Args:
+        rate: of each key.
+        table: a file's descriptor, of `new_table`; processes that have the same one share the buckets.
+        clock: seconds, the same in every process.
+    """
 
-    def take(self, name: str, count: int = 1) -> float:
+    def __init__(self, rate: float, table: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._most = rate, max(1.0, rate)
+        self._table, self._clock = table, clock
+
+    def take(self, name: str, count: int = 1, taken: int = 0) -> float:
         """Take from a key's bucket.
 
+        Args:
+            name: of the key.
+            count: how many in all.
+            taken: how many of them the same request has taken before.
+
         Returns:
-            0, or the seconds after which to ask again; then nothing was taken. A request for more than the bucket
+            0, or the seconds after which to ask again; then nothing more is taken. A request for more than the bucket
             holds is let through when it is full, and paid for afterwards.
         """
-        now, most = self._clock(), max(1.0, self._rate)
-        level, then = self._level.get(name, (most, now))
-        level = min(most, level + (now - then) * self._rate)
-        needed = min(float(count), most)
-        if level < needed:
-            self._level[name] = (level, now)
-            return (needed - level) / self._rate
-        self._level[name] = (level - count, now)
-        return 0.0
+        place = _SPENT.size * int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "little")
+        fcntl.lockf(self._table, fcntl.LOCK_EX, _SPENT.size, place)
+        try:
+            now = self._clock()
+            spent, then = _SPENT.unpack(os.pread(self._table, _SPENT.size, place).ljust(_SPENT.size, b"\0"))
+            spent = max(0.0, spent - taken - (now - then) * self._rate)
+            missing: float = spent + min(count, self._most) - self._most
+            enough = missing < _ROUNDING
+            os.pwrite(self._table, _SPENT.pack(spent + (count if enough else taken), now), place)
+        finally:
+            fcntl.lockf(self._table, fcntl.LOCK_UN, _SPENT.size, place)
+        return 0.0 if enough else (missing + taken) / self._rate
+
+
+def new_table() -> int:
+    """A file in memory for `Rates`: what a key has spent is where its name's hash says; the rest is holes."""
+    return os.memfd_create("valuerec-rates")

@@ -52,6 +52,7 @@ class Metrics:
             self._answers[route, status] = labels
         labels[0].inc()
         labels[1].observe(seconds)
+        self._depth.set(self._waiting())  # so that whichever process is asked for the numbers knows all of them
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""

@@ -24,8 +24,8 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
     Args:
         max_connections: of the process.
-        client_timeout: seconds for a header, for the rest of what is refused, and for reading a stalled answer.
-        max_body: bytes of a body that are read and thrown away where the request is refused.
+        client_timeout: seconds for a header, for the rest of what is answered already, for reading a stalled answer.
+        max_body: bytes of a body that are read and thrown away where the request is answered already.
         shedding: which requests are refused at their header.
     """
 
@@ -38,6 +38,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
         _header_bytes = 0
         _refused = False  # the request that is coming in: the rest of it is thrown away
         _body_bytes = 0
+        _unread = 0  # bytes behind the header since the last of the body: frames of chunks, or a trailer
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -70,15 +71,19 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
                     return
                 if self._timer is None:
                     self._await_header()
+            else:
+                self._unread += len(data)
             try:
                 super().data_received(data)
             except Exception:  # a path that is no text, a port that is no number: the parser lets them through
                 self.send_400_response("")
             if self._refused and self._timer is None:
                 self._await_header()
+            if not self._in_header and self._unread > LARGEST_HEADER:  # a body's trailer that does not end
+                self._cut_off()
 
         def on_headers_complete(self) -> None:
-            self._in_header = False
+            self._in_header, self._unread = False, 0
             self._stop_timer()
             if self._deaf:  # the request before this closes the connection
                 self._refused = True
@@ -91,6 +96,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
+            self._unread = 0
             if not self._refused:
                 super().on_body(body)
                 return
@@ -112,6 +118,13 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
         def on_response_complete(self) -> None:
             if not self._refused:
                 shedding.answered(len(self.tasks), time.monotonic())
+                if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+                    self._refused = True  # answered before it was all there
+                    self.flow.resume_reading()
+                    self._await_header()
+                    if self.expect_100_continue:  # whether the rest comes at all is not known
+                        self.transport.close()
+                    return
             super().on_response_complete()
 
         def _refuse(self, route: str) -> None:

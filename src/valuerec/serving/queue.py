@@ -64,10 +64,18 @@ class Queue:
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End when all that waits is answered."""
+    def stop(self, patience: float) -> bool:
+        """End when all that waits is answered.
+
+        Args:
+            patience: seconds after which it is left to itself.
+
+        Returns:
+            Whether it has ended.
+        """
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
 
     @property
     def waiting(self) -> int:

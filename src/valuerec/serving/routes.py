@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from valuerec.ranking import Ranking, Wanted
 from valuerec.serving.guard import dumps
 from valuerec.serving.openapi import PROBLEMS, refused
-from valuerec.serving.problems import RefusalError, too_late
+from valuerec.serving.problems import RefusalError, draining
 from valuerec.serving.queue import Ranked
 from valuerec.serving.schemas import (
     Answer,
@@ -37,7 +36,7 @@ def service_of(request: Request) -> Service:
 
 async def ranked(request: Request, wanted: list[Wanted]) -> Ranked:
     """Rank for each, by one version, and note by which."""
-    request.state.charge(len(wanted) - 1)
+    request.state.charge(len(wanted))
     found = await service_of(request).queue.rank(wanted, request.state.deadline)
     request.state.version = found.version.id
     return found
@@ -92,6 +91,11 @@ def _no_previous() -> RefusalError:
     return RefusalError(409, "no_previous", message)
 
 
+def _not_everywhere() -> RefusalError:
+    message = "Not every process has gone back yet; ask again in a second, with ?to=VERSION."
+    return RefusalError(503, "not_everywhere", message, 1)
+
+
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -127,7 +131,9 @@ async def model(request: Request) -> Response:
     "/rollback",
     response_model=Described,
     summary="Let the model before answer again",
-    responses=refused("The service has no keys.", _no_keys()) | refused("There is no such model.", _no_previous()),
+    responses=refused("The service has no keys.", _no_keys())
+    | refused("There is no such model.", _no_previous())
+    | refused("Not every process is there yet, or the process is about to end.", _not_everywhere(), draining()),
 )
 async def rollback(
     request: Request,
@@ -135,20 +141,21 @@ async def rollback(
         str | None, Query(max_length=64, description="That version, so that asking twice does no harm.")
     ] = None,
 ) -> Response:
-    """In every process, until another model is put in place; the answer is that of the process that was asked."""
+    """In every process, until another model is put in place; answered when all of them are there."""
     service = service_of(request)
     if service.keys is None:
         raise _no_keys()
     current, previous = service.versions.current, service.versions.previous
-    if to != current.id:
-        if previous is None or to not in (None, previous.id):
-            raise _no_previous()
-        await asyncio.to_thread(service.ask_rollback, current.id, previous.id)  # a model that loads is waited for
-        while service.versions.current is not previous:
-            if time.monotonic() > request.state.deadline:
-                raise too_late()
-            await asyncio.sleep(0.005)
-    return _json(described(service, service.versions.current))
+    goal = current if to == current.id else previous
+    if goal is None or to not in (None, goal.id):
+        raise _no_previous()
+
+    def ask() -> bool:  # a model that loads is waited for
+        return service.ask_rollback(service.versions.back_to(goal), request.state.deadline)
+
+    if not await asyncio.to_thread(ask):
+        raise _not_everywhere()
+    return _json(described(service, goal))
 
 
 def described(service: Service, version: Version) -> dict[str, Any]:

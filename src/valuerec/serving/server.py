@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import os
 import signal
 import socket
 import sys
@@ -31,8 +33,14 @@ _BACKLOG: Final = 1024
 _SWITCH: Final = 0.0005  # seconds after which the ranking thread lets the loop have its turn
 
 
-def bind(host: str, port: int, shared: bool = False) -> socket.socket:
-    """A socket at an address, which listens when a server starts; `shared` lets other processes have the same one.
+def bind(host: str, port: int, *options: int) -> socket.socket:
+    """A socket at an address, which listens when a server starts.
+
+    Args:
+        host: a name or an address.
+        port: 0 for any.
+        options: of the socket, such as SO_REUSEPORT, with which an address may be had that others have. Without, nobody
+            else has it, and of what was there before only connections that are closed already (TIME_WAIT).
 
     Raises:
         ValuerecError: where the address can't be had.
@@ -40,10 +48,15 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
+        for option in options:
+            listener.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or options:
+                raise
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
     except (OSError, OverflowError) as error:
         raise ValuerecError(f"Listening at {host} port {port} failed: {error}; choose another with --port.") from error
     return listener
@@ -86,7 +99,7 @@ def run(
     path: Path,
     settings: Settings,
     listener: socket.socket,
-    processes: int = 1,
+    table: int | None = None,
     attach: Callable[[Service, Callable[[], None]], None] | None = None,
 ) -> None:
     """Serve until asked to end.
@@ -95,12 +108,12 @@ def run(
         path: of the model.
         settings: options.
         listener: a socket that is bound; it listens once the model is loaded.
-        processes: how many share the load.
+        table: of what the keys have spent, where several processes share the load.
         attach: told the service and how to drain it, when the loop runs.
     """
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH)
-    service = Service(path, settings, processes=processes)
+    service = Service(path, settings, table=table)
     shedding = Shedding(
         lambda: service.queue.full,
         settings.batch_rows,
@@ -131,7 +144,12 @@ def run(
     async def main() -> None:
         if attach is not None:
             attach(service, server.drain)
+        # not before, lest another service has the address too; without, what it leaves closed would bar the next one
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         await server.serve(sockets=[listener])
+        if not service.ended:  # a thread still works for nobody, and Python must not be taken down under it
+            service.log.say("ended")
+            os._exit(0)
 
     factory: Any = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:

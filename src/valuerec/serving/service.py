@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from valuerec.errors import ValuerecError
 from valuerec.ranking import Wanted
 from valuerec.serving.catalogue import Search, read_names, read_past
-from valuerec.serving.keys import Keys, Rates
+from valuerec.serving.keys import Keys, Rates, new_table
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
 from valuerec.serving.queue import Queue
 from valuerec.serving.settings import Settings
-from valuerec.serving.versions import Version, Versions
+from valuerec.serving.versions import Rollback, Version, Versions
+
+_PATIENCE: Final = 0.5  # seconds that a thread has to end when no request is in flight any more
 
 
 class Service:
@@ -25,21 +27,24 @@ class Service:
         path: a RUN or a bundle, or a symbolic link to one.
         settings: options.
         log: where it tells what happens.
-        processes: how many share the load; each lets a key have its part of the rate.
+        table: what the keys have spent, for all processes; see `valuerec.serving.keys.Rates`.
 
     Raises:
         ValuerecError: where the model or one of the files can't be read.
     """
 
-    def __init__(self, path: Path, settings: Settings, log: Log | None = None, processes: int = 1) -> None:
+    def __init__(self, path: Path, settings: Settings, log: Log | None = None, table: int | None = None) -> None:
         self.settings, self.log = settings, log or Log(requests=settings.log_requests)
         self.name = settings.name or path.absolute().name
         self.keys = Keys(settings.keys) if settings.keys else None
-        self.rates = Rates(settings.rate / processes) if settings.rate else None
+        self.rates = Rates(settings.rate, new_table() if table is None else table) if settings.rate else None
         self.past = read_past(settings.sessions) if settings.sessions else []
         self.names = read_names(settings.catalogue) if settings.catalogue else {}
         self.draining = False
-        self.ask_rollback: Callable[[str, str], object] = self.rollback  # of every process, where there are several
+        # where there are several processes: of every one, and what their parent is told after each change
+        self.ask_rollback: Callable[[Rollback, float], bool] = lambda wanted, deadline: self.rollback(wanted)
+        self.changed: Callable[[], None] = lambda: None
+        self.ended = False
         self.metrics = Metrics(lambda: self.queue.waiting)
         recorded = [[item for item, _ in past.events] for past in self.past]
         self.versions = Versions(path, settings.max_disagreement, self._report, recorded)
@@ -63,16 +68,20 @@ class Service:
         self.log.say("ready", name=self.name, version=self.versions.current.id)
 
     def stop(self) -> None:
-        """Answer what waits, and end."""
+        """Answer what waits, and end; what is computed or loaded for nobody is not waited for, and `ended` says so."""
         self._stopped.set()
-        self.queue.stop()
+        self.ended = self.queue.stop(_PATIENCE)
         if self._watcher.is_alive():
-            self._watcher.join(timeout=1)
+            self._watcher.join(_PATIENCE)
+            self.ended = self.ended and not self._watcher.is_alive()
 
-    def rollback(self, leaving: str, to: str) -> None:
+    def rollback(self, wanted: Rollback) -> bool:
         """See `Versions.rollback`; of this process."""
-        if not self.versions.rollback(leaving, to):
-            self.log.say("rollback refused", version=to, why="This process has not had it; put it in place.")
+        done = self.versions.rollback(wanted)
+        if not done:
+            why = "It is neither in memory nor where it was; put it in place."
+            self.log.say("rollback refused", version=wanted.to, why=why)
+        return done
 
     def find(self, query: str, limit: int) -> list[str]:
         """Items of the version that answers now, by id or name."""
@@ -84,6 +93,7 @@ class Service:
     def _watch(self) -> None:
         while not self._stopped.wait(self.settings.reload_every):
             self.versions.look()
+            self.changed()
             if self.keys is not None:
                 try:
                     self.keys.look()

@@ -17,7 +17,7 @@ class Settings:
     Args:
         name: the model's name in answers; None for its folder's.
         keys: a file of hashed API keys; None for a service that anybody may ask.
-        rate: requests a second and key, for the whole service; None for no limit.
+        rate: sessions a second that a key may ask for, of all processes together; None for no limit.
         catalogue: a CSV file with columns id and name.
         sessions: recorded sessions, which the page replays and a new model is warmed with.
         max_disagreement: see `valuerec.ranking.Engine`.

@@ -34,6 +34,23 @@ class Version(NamedTuple):
     engine: Engine
     metrics: dict[str, Any]
     card: str
+    folder: Path
+
+
+class Rollback(NamedTuple):
+    """That a version is left, whatever it is called where that is not known, for one that was loaded from a folder."""
+
+    leaving: str | None
+    to: str
+    folder: str
+
+
+class State(NamedTuple):
+    """The version that answers, the folder it was loaded from, and the one that a rollback left."""
+
+    at: str
+    folder: str
+    left: str | None
 
 
 class _Found(NamedTuple):
@@ -84,6 +101,12 @@ class Versions:
         """What a rollback would bring back."""
         return self._previous
 
+    @property
+    def state(self) -> State:
+        """What another process needs to know to answer by the same."""
+        with self._lock:
+            return State(self._current.id, str(self._current.folder), self._left)
+
     def record(self, wanted: Sequence[Wanted]) -> None:
         """Remember requests, to warm the next version with."""
         self._recorded.extend(each for each in wanted[:4] if len(each.session) <= _LONGEST_RECORDED)
@@ -128,31 +151,47 @@ class Versions:
             self._report("loaded", {"version": version.id, "previous": self._previous.id})
             return True
 
-    def rollback(self, leaving: str, to: str) -> bool:
-        """Let the version before answer again, until the path holds another one than the one that is left.
+    def back_to(self, goal: Version) -> Rollback:
+        """What brings every process to this one's version before, or keeps it at the one that answers here."""
+        leaving: str | None = self._current.id
+        if goal.id == leaving:
+            try:
+                held = self._found().id  # which other processes may have loaded, and this one not yet
+            except ValuerecError:
+                held = goal.id
+            leaving = None if held == goal.id else held
+        return Rollback(leaving, goal.id, str(goal.folder))
 
-        Args:
-            leaving: the version that is left. A process that has not loaded it yet does not.
-            to: the version that is to answer.
+    def rollback(self, wanted: Rollback) -> bool:
+        """Let a version before answer again, until the path holds another one than the one that is left.
+
+        A process that has not loaded the one that is left does not do so afterwards. One that does not have the other
+        in memory, because it started later, loads it from its folder.
 
         Returns:
-            Whether that one answers now. It does not where it is neither in memory nor the one that answered already.
+            Whether that one answers now. It does not where it is in neither.
         """
         with self._lock:
-            if self._current.id != to and (self._previous is None or self._previous.id != to):
-                return False
-            self._left = leaving
-            if self._current.id != to:
-                assert self._previous is not None
-                self._previous, self._current = self._current, self._previous
-                self._report("rolled back", {"version": to, "previous": self._previous.id})
+            if self._current.id != wanted.to:
+                version = self._previous
+                if version is None or version.id != wanted.to:
+                    version = self._load_from(Path(wanted.folder), wanted.to)
+                if version is None:
+                    return False
+                self._previous, self._current = self._current, version
+                self._report("rolled back", {"version": wanted.to, "previous": self._previous.id})
+            self._left = wanted.leaving
             return True
 
     def _found(self) -> _Found:
-        folder = self._path.resolve()
-        with explained_io(f"Reading {folder}"):
-            state, text = (folder / MANIFEST).stat(), read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
-        return _Found(folder, hashlib.sha256(text).hexdigest()[:12], (state.st_dev, state.st_ino, state.st_mtime_ns))
+        return _found_in(self._path.resolve())
+
+    def _load_from(self, folder: Path, version: str) -> Version | None:
+        try:
+            found = _found_in(folder)
+            return self._load(found) if found.id == version else None
+        except Exception:  # as in `look`
+            return None
 
     def _load(self, found: _Found) -> Version:
         folder = found.folder  # a link that changes meanwhile must not mix two folders
@@ -160,7 +199,13 @@ class Versions:
         _warm(engine, [*self._recorded])
         metrics = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else {}
         card = read_card(folder / CARD) if (folder / CARD).is_file() else ""
-        return Version(found.id, engine, metrics, card)
+        return Version(found.id, engine, metrics, card, folder)
+
+
+def _found_in(folder: Path) -> _Found:
+    with explained_io(f"Reading {folder}"):
+        state, text = (folder / MANIFEST).stat(), read_bytes(folder / MANIFEST, LARGEST_MANIFEST)
+    return _Found(folder, hashlib.sha256(text).hexdigest()[:12], (state.st_dev, state.st_ino, state.st_mtime_ns))
 
 
 def _warm(engine: Engine, recorded: Sequence[Wanted]) -> None:
