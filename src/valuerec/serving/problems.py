@@ -39,6 +39,12 @@ def queue_full() -> RefusalError:
     return RefusalError(429, "queue_full", "Too many requests are waiting; try again in a second.", 1)
 
 
+def encoded() -> RefusalError:
+    """A body that is compressed."""
+    message = "The body is encoded, which is not read here; send it as it is, without Content-Encoding."
+    return RefusalError(415, "encoded", message)
+
+
 def too_late() -> RefusalError:
     """The deadline has passed."""
     return RefusalError(503, "deadline", "The answer would have come after the deadline; try again in a second.", 1)
