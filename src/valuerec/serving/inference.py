@@ -1,9 +1,10 @@
 """The Open Inference Protocol, version 2 (KServe), so that whoever serves models already can serve these.
 
 The input `session`: BYTES of shape [B, L], a row a session, oldest item first, "" where there is none. The filter is
-one more input, `allow` or `block`, of B rows or of one for all. What else `/v1/recommend` knows is a parameter. Outputs,
-shape [B, k]: `items` (BYTES), `score`, `relevance` and, with a critic, `value` and `uncertainty` (FP64); a row with fewer
-than k items ends with "" and 0. As in every answer, BYTES: `rank_by` and `fallback`, shape [B], "" where there is none,
+one more input, `allow` or `block`, of B rows or of one for all. What else `/v1/recommend` knows is a parameter.
+
+Outputs, shape [B, k]: `items` (BYTES), `score`, `relevance` and, with a critic, `value` and `uncertainty` (FP64); a row
+with fewer than k items ends with "" and 0. BYTES as well: `rank_by` and `fallback`, shape [B], "" where there is none,
 and `unknown_items`, shape [B, U].
 """
 

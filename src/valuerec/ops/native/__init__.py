@@ -1,6 +1,6 @@
 """The compiled kernels: built once a machine with its C++ compiler, kept in the user's cache, loaded when first used.
 
-An image without a compiler has them beside their source: `python -m valuerec.ops.native` put them there when it was built.
+An image without a compiler has them beside their source, where `python -m valuerec.ops.native` put them.
 Nothing depends on them: where there is no compiler, or no AVX-512 with bfloat16 products, PyTorch does the same work,
 slower. `library()` answers None then, and `why_not()` says why.
 """
