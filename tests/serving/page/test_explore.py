@@ -98,10 +98,10 @@ def test_what_is_new_is_not_passed_over_for_what_moved_less(look, world):
     assert len(fresh) > 1
     moved = {place: free.index(item) - place for place, item in enumerate(now[:50]) if item in free}
     best = max(moved, key=moved.__getitem__)
-    told = (
-        f"New by value: {world.names[now[fresh[0]]]} at {fresh[0] + 1} and {len(fresh) - 1} more. Furthest up by value "
+    told = f"New by value: {world.names[now[fresh[0]]]} at {fresh[0] + 1} and {len(fresh) - 1} more. "
+    told += (
+        f"Furthest up by value of the others: {world.names[now[best]]}, from {best + moved[best] + 1} to {best + 1}."
     )
-    told += f"of the others: {world.names[now[best]]}, from {best + moved[best] + 1} to {best + 1}."
     assert look.page.locator("#summary").inner_text().endswith(told)
 
 
