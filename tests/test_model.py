@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -79,6 +80,9 @@ def test_what_is_no_session_is_refused(runs: dict[str, Path], wrong: object) -> 
         vr.load(runs["vpq"]).recommend([wrong], k=3)  # type: ignore[list-item]
     with pytest.raises(UsageError, match="k is 0"):
         vr.load(runs["vpq"]).recommend([["i003"]], k=0)
+    with pytest.raises(UsageError, match=r"k is 2\.5; it must be a whole number"):
+        vr.load(runs["vpq"]).recommend([["i003"]], k=2.5)  # type: ignore[arg-type]
+    assert len(vr.load(runs["vpq"]).recommend([["i003"]], k=np.int64(2))[0]) == 2  # type: ignore[arg-type]
 
 
 CONTENT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -87,9 +88,7 @@ class Model:
 
     def answers(self, sessions: Iterable[Sequence[str]], k: int = 20, exclude_seen: bool = False) -> Iterator[Answer]:
         """`recommend`, one answer after the other, with the count of unknown items of each session."""
-        if k < 1:
-            raise UsageError(f"k is {k}; it must be at least 1.")
-        return self._stream(iter(sessions), k, exclude_seen)
+        return self._stream(iter(sessions), checked_k(k), exclude_seen)
 
     @property
     def batch(self) -> int:
@@ -125,6 +124,17 @@ class Model:
             items_BL[row, : len(recent)] = recent
         length_B = np.array([max(1, min(len(items), window)) for items in known], dtype=np.int32)
         return torch.from_numpy(items_BL).to(device), torch.from_numpy(length_B).to(device)
+
+
+def checked_k(k: int) -> int:
+    """How many items a session is recommended.
+
+    Raises:
+        UsageError: where that is no whole number or below 1.
+    """
+    if not isinstance(k, numbers.Integral) or k < 1:
+        raise UsageError(f"k is {k!r}; it must be a whole number, at least 1.")
+    return int(k)
 
 
 def load(path: str | Path, backbone: Backbone | None = None) -> Model:

@@ -419,7 +419,7 @@ class Engine:
         ids, index = self.model.item_ids, self.model.index
         items = [ids[item] for item in pick.items]
         score = facts.relevance if by == "relevance" else pick.scores
-        asked = (*wanted.session, *(wanted.candidates or ()))
+        asked = (*wanted.session, *(wanted.candidates or ()), *(wanted.allow or ()), *wanted.block)
         unknown = list(dict.fromkeys(item for item in asked if item not in index))
         if facts.value is None or facts.spread is None:
             told = [Scored(*each, None, None, None) for each in zip(items, score, facts.relevance, strict=True)]

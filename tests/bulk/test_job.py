@@ -215,6 +215,13 @@ def test_one_process_at_a_time(model: Path, source: Path) -> None:
     assert target.exists()
 
 
+@pytest.mark.parametrize("k", [0, 2.5, "3"])
+def test_a_k_that_is_none_is_refused_and_nothing_is_left(model: Path, source: Path, k: Any) -> None:
+    with pytest.raises(UsageError, match="it must be a whole number, at least 1"):
+        vr.recommend(model, source, out=source.with_name("out.jsonl"), k=k)
+    assert [file.name for file in source.parent.iterdir()] == ["in.jsonl"]
+
+
 def test_what_appears_meanwhile_is_left_alone(model: Path, source: Path) -> None:
     target = source.with_name("out.parquet")
     with pytest.raises(UsageError, match=r"appeared meanwhile; .* 5 parts of 64 sessions are kept; go on"):

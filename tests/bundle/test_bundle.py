@@ -54,6 +54,15 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "copy"))
 
 
+def test_whom_the_umask_lets_read_reads_run_and_bundle(run: Path, bundle: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for folder in (run, bundle):  # in a container the service is another user
+        assert folder.stat().st_mode & 0o777 == 0o755
+        files = [file for file in folder.iterdir() if file.is_file()]
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+
+
 def sign(folder: Path) -> None:
     """Make sizes, hashes and digest of a bundle right again."""
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,19 @@ def test_no_cache_at_all_is_no_error(tmp_path: Path) -> None:
     if native.why_not():
         pytest.skip(f"no compiled kernels here: {native.why_not()}")
     assert asked(tmp_path / "file") != "loaded"
+
+
+@needs_kernels
+def test_an_image_without_a_compiler_has_what_was_built_with_it(tmp_path: Path) -> None:
+    package = tmp_path / "package" / "valuerec"
+    shutil.copytree(native._HERE.parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = {"PYTHONPATH": str(package.parent)}
+    bare = path | {"PATH": "", "CXX": "", "HOME": "/nowhere"}  # another user, who may write nothing and has no compiler
+    assert "no C++ compiler" in asked(tmp_path / "nothing", **bare)
+    command = [sys.executable, "-m", "valuerec.ops.native"]
+    built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **path}, check=True)
+    library = Path(built.stdout.strip())
+    assert library.parent == package / "ops" / "native" and library.stat().st_mode & 0o555 == 0o555
+    assert asked(tmp_path / "nothing", **bare) == "loaded" and not (tmp_path / "nothing").exists()
+    library.parent.joinpath("kernels.cpp").open("a").write("// another source\n")
+    assert "no C++ compiler" in asked(tmp_path / "nothing", **bare)

@@ -82,3 +82,11 @@ def test_the_images_command_is_one_of_ours() -> None:
     app.parse_args(line[1:], exit_on_error=False, print_error=False)
     for copied in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
         assert all((DEPLOY.parent / name).exists() for name in copied.split())
+
+
+def test_the_image_has_the_kernels_and_its_health_is_looked_at() -> None:
+    build, image = re.split(r"^FROM .*$", (DEPLOY / "Containerfile").read_text(), flags=re.MULTILINE)[1:]
+    installed, compiled = build.index(".[serve]"), build.index("python -m valuerec.ops.native")
+    assert build.index("g++") < installed < compiled  # the package that was installed gets them
+    assert "libgomp1" in image and "COPY --from=build /opt/valuerec /opt/valuerec" in image
+    assert "HEALTHCHECK" in image and "podman build --format docker" in (DEPLOY / "Containerfile").read_text()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -86,6 +87,14 @@ def test_score_orders_what_it_is_given_and_names_the_unknown(runs: dict[str, Pat
     scores = [item["relevance"] for item in answer["items"]]
     assert {item["id"] for item in answer["items"]} == {"i009", "i001", "i020"}
     assert scores == sorted(scores, reverse=True) and answer["unknown_items"] == ["nobody"]
+
+
+def test_ids_of_the_filter_that_the_model_does_not_know_are_told(runs: dict[str, Path]) -> None:
+    asked = {"session": ["i003", "x"], "filter": {"block": ["i005", "y", "x"]}}
+    assert post(runs["vpq"], "/v1/recommend", asked).json()["unknown_items"] == ["x", "y"]
+    asked = {"session": [], "filter": {"allow": ["z", "i005", "z"]}}
+    answer = post(runs["vpq"], "/v1/recommend", asked).json()
+    assert answer["unknown_items"] == ["z"] and [item["id"] for item in answer["items"]] == ["i005"]
 
 
 def test_the_catalogue_is_searched_by_id_and_name(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -179,15 +188,20 @@ def test_a_model_without_critic_refuses_values_and_answers_the_rest_of_the_batch
     [
         ({}, "session"),
         ({"session": "i001"}, "session"),
-        ({"session": [3]}, "session.0"),
+        ({"session": [3]}, "session.0 is wrong: it should be an id, or an object with an item and an event"),
+        ({"session": [""]}, "session.0 is wrong: string should have at least 1 character"),
+        ({"session": [{"event": "click"}]}, "session.0.item is wrong: field required"),
         ({"session": [], "k": 0}, "k"),
         ({"session": [], "k": 10**400}, "k"),
         ({"session": [], "K": 3}, "K"),
         ({"session": [], "rank_by": "price"}, "rank_by"),
         ({"session": [], "penalty": -1}, "penalty"),
-        ({"session": [{"item": "a", "event": "wish"}]}, "session.0"),
+        (
+            {"session": [{"item": "a", "event": "view"}]},
+            "session.0.event is wrong: input should be 'click'",
+        ),
         ({"session": [], "filter": {"allow": [], "block": []}}, "filter"),
-        ([], "the body"),
+        ([], ""),
     ],
 )
 def test_a_wrong_request_is_told_the_field_in_one_sentence(runs: dict[str, Path], body: Any, field: str) -> None:
@@ -198,7 +212,32 @@ def test_a_wrong_request_is_told_the_field_in_one_sentence(runs: dict[str, Path]
 
     answer = ask(runs["supervised"], talk)
     assert answer.status_code in (400, 422)
-    assert field in sentence(answer) or "not JSON that can be read" in sentence(answer)
+    assert sentence(answer).startswith(f"The field {field}" if field else "The body is wrong: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("query=" + "a" * 201, "The field query is wrong: string should have at most 200 characters"),
+        ("limit=x", "The field limit is wrong: input should be a valid integer"),
+    ],
+)
+def test_a_wrong_query_is_told_by_its_name(runs: dict[str, Path], query: str, says: str) -> None:
+    answer = get(runs["supervised"], f"/v1/items?{query}")
+    assert answer.status_code == 422 and says in sentence(answer)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+def test_an_encoded_body_is_refused_for_its_encoding(runs: dict[str, Path], encoding: str) -> None:
+    async def talk(client: Client) -> tuple[httpx.Response, httpx.Response]:
+        headers = {"content-type": "application/json", "content-encoding": encoding}
+        content = gzip.compress(b'{"session": []}')
+        plain = await client.post("/v1/recommend", json={"session": []}, headers={"content-encoding": "identity"})
+        return await client.post("/v1/recommend", content=content, headers=headers), plain
+
+    refused, plain = ask(runs["supervised"], talk)
+    assert refused.status_code == 415 and refused.json()["error"]["code"] == "encoded"
+    assert "Content-Encoding" in sentence(refused) and plain.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -275,6 +314,55 @@ def test_the_open_inference_protocol(runs: dict[str, Path]) -> None:
     expected = vr.load(runs["vpq"]).recommend([["i003", "i004"], ["i005"]], k=3, exclude_seen=True)
     assert outputs["items"]["shape"] == [2, 3]
     assert outputs["items"]["data"] == [item.id for row in expected for item in row]
+
+
+def test_infer_tells_what_every_answer_tells_and_takes_a_filter(runs: dict[str, Path]) -> None:
+    def tensor(name: str, *rows: list[str]) -> dict[str, Any]:
+        return {"name": name, "datatype": "BYTES", "shape": [len(rows), len(rows[0])], "data": [*rows]}
+
+    session = tensor("session", ["i003", "x", "y"], ["i004", "x", ""])
+    bodies: list[Any] = [
+        {"inputs": [session], "parameters": {"k": 3, "rank_by": "value"}},
+        {"inputs": [session, tensor("allow", ["i007", "i009"])], "parameters": {"k": 3}},
+        {"inputs": [tensor("block", ["i007", "z"], ["", ""]), session], "parameters": {"k": 30}},
+    ]
+
+    async def talk(client: Client) -> tuple[list[dict[str, Any]], str]:
+        answers = [(await client.post("/v2/models/vpq/infer", json=body)).json() for body in bodies]
+        told = [{output["name"]: output for output in answer["outputs"]} for answer in answers]
+        return told, (await client.get("/metrics")).text
+
+    (fell_back, allowed, blocked), metrics = ask(runs["vpq"], talk, max_disagreement=0.0)
+    assert fell_back["rank_by"] == {"name": "rank_by", "shape": [2], "datatype": "BYTES", "data": ["relevance"] * 2}
+    assert all("standard deviation" in why for why in fell_back["fallback"]["data"])
+    assert fell_back["unknown_items"]["shape"] == [2, 2] and fell_back["unknown_items"]["data"] == ["x", "y", "x", ""]
+    assert "valuerec_fallbacks_total 2.0" in metrics
+    assert allowed["items"]["shape"] == [2, 2] and set(allowed["items"]["data"]) == {"i007", "i009"}
+    assert allowed["fallback"]["data"] == ["", ""]
+    assert blocked["items"]["shape"] == [2, 30]
+    assert blocked["items"]["data"].count("i007") == 1 and blocked["items"]["data"][29] == ""
+    assert blocked["unknown_items"]["data"] == ["x", "y", "z", "x", "", ""]
+
+
+_SESSION = {"name": "session", "datatype": "BYTES", "shape": [1], "data": ["i003"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"inputs": [_SESSION], "parameters": {"rank-by": "value"}}, "The field parameters.rank-by is wrong"),
+        ({"inputs": [_SESSION | {"data": [3]}]}, "inputs.0.data.0 is wrong: it should be an id, or a row of ids"),
+        ({"inputs": [_SESSION, _SESSION]}, "give one named session"),
+        ({"inputs": [_SESSION | {"name": "block"}]}, "give one named session"),
+        (
+            {"inputs": [_SESSION, _SESSION | {"name": "block", "shape": [2, 1], "data": ["a", "b"]}]},
+            "The input block has 2 rows, session has 1",
+        ),
+    ],
+)
+def test_infer_passes_over_nothing_that_it_does_not_know(runs: dict[str, Path], body: Any, says: str) -> None:
+    answer = post(runs["vpq"], "/v2/models/vpq/infer", body)
+    assert answer.status_code == 422 and says in sentence(answer)
 
 
 def test_metrics_count_what_was_answered(runs: dict[str, Path]) -> None:

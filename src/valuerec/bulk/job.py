@@ -24,7 +24,7 @@ from valuerec.bulk.work import Work, folder_of
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.folders import MANIFEST, explained_io, sha256
 from valuerec.interrupts import Asked
-from valuerec.model import Model, load
+from valuerec.model import Model, checked_k, load
 from valuerec.sessions import check_format
 
 _AHEAD: Final = 2  # batches a thread that wait to be written
@@ -64,9 +64,8 @@ def recommend(
     """See `valuerec.stages.recommend`."""
     source, target = Path(sessions), Path(out)
     _check_files(source, target)
+    k = checked_k(k)
     ranking = load(model, backbone)
-    if k < 1:
-        raise UsageError(f"k is {k}; it must be at least 1.")
     begun_with = {
         "model": model_digest(ranking),
         "input": _digest(source),

@@ -105,5 +105,6 @@ def _sentence(errors: Any) -> str:
     first = errors[0]
     if first["type"] == "json_invalid":
         return "The body is not JSON that can be read; send one JSON object."
-    place = ".".join(str(part)[:64] for part in first["loc"] if part not in ("body", "query")) or "the body"
-    return f"The field {place} is wrong: {first['msg'].lower()[:200]}; /openapi.json says what it takes."
+    inside = [str(part)[:64] for part in first["loc"][1:] if not str(part).startswith("[")]  # no tags of schemas.either
+    place = f"field {'.'.join(inside)}" if inside else "body"
+    return f"The {place} is wrong: {first['msg'].lower()[:200]}; /openapi.json says what it takes."

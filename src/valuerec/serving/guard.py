@@ -23,7 +23,7 @@ from valuerec.serving import tracing
 from valuerec.serving.keys import Keys, Rates
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
-from valuerec.serving.problems import RefusalError, fault, queue_full
+from valuerec.serving.problems import RefusalError, encoded, fault, queue_full
 from valuerec.serving.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -107,6 +107,8 @@ class Guard:
         body = await self._body(visit.headers, receive)
         if body and scope["method"] == "POST" and not _JSON.fullmatch(visit.headers.get(b"content-type", b"")):
             raise RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json.")
+        if body and visit.headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+            raise encoded()
         if visit.method == "HEAD":  # answered like GET; the server leaves the body out
             visit.scope = {**scope, "method": "GET"}
         await self._app(visit.scope, _Whole(body, receive), answering)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Tag
 
 from valuerec.ranking import POOL
-from valuerec.serving.schemas import MOST_EVENTS, Blend, Id, Order, Penalty, examples
+from valuerec.serving.schemas import MOST_EVENTS, Asked, Blend, Order, Penalty, either, examples
 
 _Shape = Annotated[list[Annotated[int, Field(ge=0, le=MOST_EVENTS)]], Field(min_length=1, max_length=2)]
 _INPUT: Final = {"name": "session", "datatype": "BYTES", "shape": [-1, -1]}
 
 
-class Parameters(BaseModel):
-    """What `/v1/recommend` knows beside the session."""
+_Part = Annotated[
+    Annotated[str, Tag("[id]")] | Annotated[list[str], Tag("[row]")],
+    either("[id]", "[row]", list, "it should be an id, or a row of ids"),
+]
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+
+class Parameters(Asked):
+    """What `/v1/recommend` knows beside the session and the filter; one that nobody knows is refused."""
 
     k: Annotated[int, Field(ge=1, le=POOL)] = 20
     exclude_seen: bool = False
@@ -26,14 +30,14 @@ class Parameters(BaseModel):
 
 
 class Input(BaseModel):
-    """A tensor of ids."""
+    """A tensor of ids; what else the protocol allows beside it is passed over."""
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Literal["session"]
+    name: Literal["session", "allow", "block"]
     shape: _Shape
     datatype: Literal["BYTES"]
-    data: Annotated[list[Id | Literal[""] | list[Id | Literal[""]]], Field(max_length=MOST_EVENTS)]
+    data: Annotated[list[_Part], Field(max_length=MOST_EVENTS)]
 
 
 class Infer(BaseModel):
@@ -43,11 +47,25 @@ class Infer(BaseModel):
         {
             "inputs": [_INPUT | {"shape": [2, 2], "data": ["214837485", "214820942", "214826810", ""]}],
             "parameters": {"k": 3},
-        }
+        },
+        {
+            "inputs": [
+                _INPUT | {"shape": [1, 1], "data": ["214837485"]},
+                {"name": "block", "datatype": "BYTES", "shape": [1, 1], "data": ["214820942"]},
+            ],
+            "parameters": {"k": 3, "rank_by": "blend", "blend": 0.5, "penalty": 20.0},
+        },
     )
 
     id: Annotated[str | None, Field(max_length=128)] = None
-    inputs: Annotated[list[Input], Field(min_length=1, max_length=1)]
+    inputs: Annotated[
+        list[Input],
+        Field(
+            min_length=1,
+            max_length=2,
+            description="session, a row a session; for a filter allow or block, a row a session or one for all.",
+        ),
+    ]
     parameters: Parameters = Parameters()
 
 
@@ -74,6 +92,9 @@ class Inferred(BaseModel):
                 {"name": "relevance", "shape": [1, 2], "datatype": "FP64", "data": [0.131, 0.082]},
                 {"name": "value", "shape": [1, 2], "datatype": "FP64", "data": [0.57, 0.49]},
                 {"name": "uncertainty", "shape": [1, 2], "datatype": "FP64", "data": [0.02, 0.03]},
+                {"name": "rank_by", "shape": [1], "datatype": "BYTES", "data": ["relevance"]},
+                {"name": "fallback", "shape": [1], "datatype": "BYTES", "data": [""]},
+                {"name": "unknown_items", "shape": [1, 1], "datatype": "BYTES", "data": ["214837486"]},
             ],
         }
     )

@@ -1,8 +1,11 @@
 """The Open Inference Protocol, version 2 (KServe), so that whoever serves models already can serve these.
 
-One input, `session`: BYTES of shape [B, L], a row a session, oldest item first, "" where there is none. What else
-`/v1/recommend` knows is a parameter. Outputs, shape [B, k]: `items` (BYTES), `score`, `relevance` and, with a critic,
-`value` and `uncertainty` (FP64); a row with fewer than k items ends with "" and 0.
+The input `session`: BYTES of shape [B, L], a row a session, oldest item first, "" where there is none. The filter is
+one more input, `allow` or `block`, of B rows or of one for all. What else `/v1/recommend` knows is a parameter.
+
+Outputs, shape [B, k]: `items` (BYTES), `score`, `relevance` and, with a critic, `value` and `uncertainty` (FP64); a row
+with fewer than k items ends with "" and 0. BYTES as well: `rank_by` and `fallback`, shape [B], "" where there is none,
+and `unknown_items`, shape [B, U].
 """
 
 from __future__ import annotations
@@ -63,10 +66,12 @@ async def server() -> Response:
     responses=_NAMED | _NO_MODEL,
 )
 async def metadata(request: Request, name: Name) -> Response:
-    """Of the version that answers now."""
+    """Of the version that answers now; `allow` and `block` may be left out and are not among the inputs."""
     version = _named(request, name).versions.current
     outputs = [{"name": "items", "datatype": "BYTES", "shape": [-1, -1]}]
     outputs += [{"name": each, "datatype": "FP64", "shape": [-1, -1]} for each in _told(version.engine.has_values)]
+    outputs += [{"name": each, "datatype": "BYTES", "shape": [-1]} for each in ("rank_by", "fallback")]
+    outputs.append({"name": "unknown_items", "datatype": "BYTES", "shape": [-1, -1]})
     told = {
         "name": name,
         "versions": [version.id],
@@ -99,19 +104,7 @@ async def model_ready(request: Request, name: Name) -> Response:
 async def infer(request: Request, name: Name, asked: Infer) -> Response:
     """See the description of the protocol."""
     _named(request, name)
-    options = asked.parameters
-    wanted = [
-        Wanted(
-            session=session,
-            k=options.k,
-            exclude_seen=options.exclude_seen,
-            rank_by=options.rank_by,
-            blend=options.blend,
-            penalty=options.penalty,
-        )
-        for session in _sessions(asked.inputs[0])
-    ]
-    found = await ranked(request, wanted)
+    found = await ranked(request, _wanted(asked))
     told = {
         "model_name": name,
         "model_version": found.version.id,
@@ -132,28 +125,60 @@ def _told(has_values: bool) -> tuple[str, ...]:
     return _NUMBERS if has_values else _NUMBERS[:2]
 
 
-def _sessions(given: Input) -> list[list[str]]:
-    """The rows of the input, whether its data are flat or nested."""
+def _wanted(asked: Infer) -> list[Wanted]:
+    rows = {given.name: _rows(given) for given in asked.inputs}
+    sessions = rows.get("session", [])
+    if len(rows) < len(asked.inputs) or not sessions or ("allow" in rows and "block" in rows):
+        message = "The inputs are wrong; give one named session, and for a filter one named allow or block."
+        raise RefusalError(422, "inputs", message)
+    for name, limits in rows.items():
+        if len(limits) not in (1, len(sessions)):
+            message = (
+                f"The input {name} has {len(limits)} rows, session has {len(sessions)}; give as many, or one for all."
+            )
+            raise RefusalError(422, "shape", message)
+        rows[name] = limits if len(limits) == len(sessions) else limits * len(sessions)
+    options = asked.parameters.model_dump()
+    return [
+        Wanted(
+            session=session,
+            allow=rows["allow"][row] if "allow" in rows else None,
+            block=rows["block"][row] if "block" in rows else (),
+            **options,
+        )
+        for row, session in enumerate(sessions)
+    ]
+
+
+def _rows(given: Input) -> list[list[str]]:
+    """The rows of an input, whether its data are flat or nested."""
     flat = [item for part in given.data for item in (part if isinstance(part, list) else [part])]
     rows, length = (given.shape[0], given.shape[1]) if len(given.shape) == 2 else (1, given.shape[0])
     if not 1 <= rows <= MOST_REQUESTS or rows * length != len(flat):
         raise RefusalError(
             422,
             "shape",
-            f"The input session has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} full rows.",
+            f"The input {given.name} has shape {given.shape} and {len(flat)} ids; give 1 to {MOST_REQUESTS} full rows.",
         )
     return [[item for item in flat[row * length : (row + 1) * length] if item] for row in range(rows)]
 
 
 def _outputs(rankings: list[Ranking], has_values: bool) -> list[dict[str, Any]]:
-    k = max(len(ranking.items) for ranking in rankings)
-    shape = [len(rankings), k]
+    def table(name: str, datatype: str, rows: list[list[Any]], padding: Any) -> dict[str, Any]:
+        width = max(map(len, rows))
+        data = [value for row in rows for value in [*row, *[padding] * (width - len(row))]]
+        return {"name": name, "shape": [len(rows), width], "datatype": datatype, "data": data}
 
-    def column(name: str, padding: Any) -> list[Any]:
-        rows = ([getattr(item, name) for item in ranking.items] for ranking in rankings)
-        return [value for row in rows for value in [*row, *[padding] * (k - len(row))]]
+    def column(name: str, data: list[str]) -> dict[str, Any]:
+        return {"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data}
 
-    outputs = [{"name": "items", "shape": shape, "datatype": "BYTES", "data": column("id", "")}]
-    for name in _told(has_values):
-        outputs.append({"name": name, "shape": shape, "datatype": "FP64", "data": column(name, 0.0)})
-    return outputs
+    return [
+        table("items", "BYTES", [[item.id for item in ranking.items] for ranking in rankings], ""),
+        *(
+            table(name, "FP64", [[getattr(item, name) for item in ranking.items] for ranking in rankings], 0.0)
+            for name in _told(has_values)
+        ),
+        column("rank_by", [ranking.rank_by for ranking in rankings]),
+        column("fallback", [ranking.fallback or "" for ranking in rankings]),
+        table("unknown_items", "BYTES", [ranking.unknown_items for ranking in rankings], ""),
+    ]

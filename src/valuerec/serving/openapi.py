@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from valuerec.serving import infer_schemas, schemas
 from valuerec.serving.guard import GUARDED
-from valuerec.serving.problems import RefusalError, draining, queue_full, too_late
+from valuerec.serving.problems import RefusalError, draining, encoded, queue_full, too_late
 from valuerec.serving.schemas import Problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -71,8 +71,9 @@ PROBLEMS: Final[Responses] = {
         RefusalError(413, "too_large", "The body has more than 1048576 bytes; send less at once."),
     ),
     **refused(
-        "The body is not JSON.",
+        "The body does not say that it is JSON, or is encoded.",
         RefusalError(415, "not_json", "The body must be JSON; send it with Content-Type: application/json."),
+        encoded(),
     ),
     **refused(
         "The request does not say what it should.",

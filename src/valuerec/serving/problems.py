@@ -39,6 +39,12 @@ def queue_full() -> RefusalError:
     return RefusalError(429, "queue_full", "Too many requests are waiting; try again in a second.", 1)
 
 
+def encoded() -> RefusalError:
+    """A body that is compressed."""
+    message = "The body is encoded, which is not read here; send it as it is, without Content-Encoding."
+    return RefusalError(415, "encoded", message)
+
+
 def too_late(sessions: int = 1) -> RefusalError:
     """The deadline has passed, or will have when so many sessions are ranked."""
     remedy = "try again in a second" if sessions == 1 else "send fewer sessions at once, or again in a second"

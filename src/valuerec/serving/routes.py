@@ -39,13 +39,12 @@ async def ranked(request: Request, wanted: list[Wanted]) -> Ranked:
     request.state.charge(len(wanted))
     found = await service_of(request).queue.rank(wanted, request.state.deadline)
     request.state.version = found.version.id
+    service_of(request).metrics.fallbacks.inc(sum(ranking.fallback is not None for ranking in found.rankings))
     return found
 
 
 def _answer(request: Request, ranking: Ranking, version: Version) -> dict[str, Any]:
     service = service_of(request)
-    if ranking.fallback is not None:
-        service.metrics.fallbacks.inc()
     return {
         "items": [{"id": item.id, "name": service.names.get(item.id)} | item._asdict() for item in ranking.items],
         "rank_by": ranking.rank_by,

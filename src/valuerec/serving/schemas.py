@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from valuerec.ranking import POOL, Wanted
 
@@ -32,8 +32,28 @@ class Event(Asked):
     event: Literal["click", "purchase"] = "click"
 
 
+def either(text: str, other: str, kind: type, message: str) -> Discriminator:
+    """How to tell a text from what else may stand in its place, so that an error is that of what was meant.
+
+    Args:
+        text: the tag of the text; tags are in brackets, and `valuerec.serving.app` leaves them out of the place.
+        other: the tag of the other.
+        kind: of the other: a dict or a list.
+        message: what is said of anything else.
+    """
+
+    def tag(given: Any) -> str | None:
+        return text if isinstance(given, str) else other if isinstance(given, kind) else None
+
+    return Discriminator(tag, custom_error_type="either", custom_error_message=message)
+
+
+_Entry = Annotated[
+    Annotated[Id, Tag("[id]")] | Annotated[Event, Tag("[event]")],
+    either("[id]", "[event]", dict, "it should be an id, or an object with an item and an event"),
+]
 Session = Annotated[
-    list[Id | Event],
+    list[_Entry],
     Field(
         max_length=MOST_EVENTS, description="Oldest first; empty for a new visitor. Items not known are passed over."
     ),
@@ -184,7 +204,9 @@ class Answer(BaseModel):
     items: list[Item]
     rank_by: Literal["relevance", "value", "blend"]
     fallback: str | None = Field(description="Why the order is not the one asked for.")
-    unknown_items: list[str]
+    unknown_items: list[str] = Field(
+        description="Ids of the session, of the items and of the filter that the model does not know, each once."
+    )
     model: Version
     request_id: str
 

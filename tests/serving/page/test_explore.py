@@ -91,6 +91,20 @@ def test_moves_are_counted_against_no_penalty(look, picked):
     assert look.moves("value") == [0] * 10
 
 
+def test_what_is_new_is_not_passed_over_for_what_moved_less(look, world):
+    look.go(click=PICKED, penalty=100, k=50)
+    free, now = (look.ranked(PICKED, "value", penalty=penalty, k=100) for penalty in (0.0, 100.0))
+    fresh = [place for place, item in enumerate(now[:50]) if item not in free]
+    assert len(fresh) > 1
+    moved = {place: free.index(item) - place for place, item in enumerate(now[:50]) if item in free}
+    best = max(moved, key=moved.__getitem__)
+    told = f"New by value: {world.names[now[fresh[0]]]} at {fresh[0] + 1} and {len(fresh) - 1} more. "
+    told += (
+        f"Furthest up by value of the others: {world.names[now[best]]}, from {best + moved[best] + 1} to {best + 1}."
+    )
+    assert look.page.locator("#summary").inner_text().endswith(told)
+
+
 def test_moves_are_counted_against_the_view_before(look, world):
     look.go(click=PICKED, compare="before", penalty=0)
     for _ in range(3):

@@ -103,6 +103,32 @@ def test_a_narrow_screen_shows_one_list_at_a_time(browser, base_url, shown):
     look.check()
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_name_is_not_cut_to_show_the_whole_id(browser, base_url, world, pictures, width):
+    for number, item in enumerate(world.names):
+        world.names[item] = f"{world.names[item]} for the long way home{', number' * (number % 2)}"
+    ids = dict(zip(world.names, (f"{item}-5f3759df-2b7e-4151-8e0c-{item}" for item in world.names), strict=True))
+    world.__dict__["names"] = {ids[item]: name for item, name in world.names.items()}
+    look = Looking(browser, base_url, width)
+    look.go(click=[ids[item] for item in PICKED])
+    look.page.screenshot(path=pictures / f"long-{width}.png", full_page=True)
+    cut = """rows => rows.map(row => ["name", "id"].map(part => {
+        const found = row.querySelector("." + part);
+        return found.scrollWidth > found.clientWidth || found.scrollHeight > found.clientHeight + 1;
+    }))"""
+    for name_cut, id_cut in look.page.locator(".column.value li.row").evaluate_all(cut):
+        assert id_cut or not name_cut
+        assert not (name_cut and width == 360)
+    look.page.locator("#search").press("ArrowDown")
+    look.page.locator("#suggestions li").first.wait_for()
+    look.page.screenshot(path=pictures / f"long-suggestions-{width}.png")
+    for name_cut, id_cut in look.page.locator("#suggestions li").evaluate_all(cut):
+        assert id_cut or not name_cut
+    assert look.overflow() <= 0
+    look.close()
+    look.check()
+
+
 def test_the_theme_is_the_systems_or_chosen_and_kept(browser, base_url):
     look = Looking(browser, base_url, color_scheme="dark")
     look.go()

@@ -48,11 +48,27 @@ def test_the_timeline_is_gone_through_with_keys_and_has_an_end(look, recorded):
     look.until("step => location.hash.endsWith(`step=${step}`)", length - 1)
     look.page.keyboard.press("ArrowRight")
     look.page.get_by_text("The session ends here").wait_for()
-    assert look.page.get_by_role("button", name="Next ▶").is_disabled()
+    assert look.page.get_by_role("button", name="Next ▶").get_attribute("aria-disabled") == "true"
     assert look.page.locator("li.row.next").count() == 0
     look.page.locator("#timeline button").first.click()
     look.until("document.querySelector('#timeline [aria-current] .rank')?.textContent === '1'")
-    assert look.page.get_by_role("button", name="◀ Back").is_disabled()
+    assert look.page.get_by_role("button", name="◀ Back").get_attribute("aria-disabled") == "true"
+
+
+@pytest.mark.parametrize(("button", "from_end"), [("Next ▶", True), ("◀ Back", False)])
+def test_a_step_to_the_end_leaves_the_focus_where_it_is(look, recorded, button, from_end):
+    end = len(recorded["events"]) if from_end else 0
+    look.go(view="replay", recorded=recorded["id"], step=end - 1 if from_end else 1)
+    look.page.get_by_role("button", name=button).focus()
+    look.page.keyboard.press("Enter")
+    look.until("step => location.hash.endsWith(`step=${step}`)", end)
+    for _ in range(2):  # and what goes no further does nothing
+        assert look.page.evaluate("document.activeElement.textContent") == button
+        assert look.page.evaluate("document.activeElement.ariaDisabled") == "true"
+        look.page.keyboard.press("Enter")
+    assert look.hash().endswith(f"step={end}")
+    opposite = look.page.get_by_role("button", name="◀ Back" if from_end else "Next ▶")
+    assert opposite.get_attribute("aria-disabled") == "false"
 
 
 def test_another_session_is_chosen(look, world):

@@ -1,5 +1,6 @@
 """The compiled kernels: built once a machine with its C++ compiler, kept in the user's cache, loaded when first used.
 
+An image without a compiler has them beside their source, where `python -m valuerec.ops.native` put them.
 Nothing depends on them: where there is no compiler, or no AVX-512 with bfloat16 products, PyTorch does the same work,
 slower. `library()` answers None then, and `why_not()` says why.
 """
@@ -17,7 +18,6 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from valuerec.folders import flush, sha256
 
-_FLAGS: Final = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+_FLAGS: Final = ("-std=c++17", "-O3", "-fopenmp", "-shared", "-fPIC")
 # Of each argument: i whole number, s fraction; tensors: f float32, b bfloat16, l int64, w int32, d float64.
 _SIGNATURES: Final = {
     "valuerec_softmax_weights": "iiiffffbbidf",
@@ -40,7 +40,8 @@ _SIGNATURES: Final = {
 }
 _NUMBERS: Final[dict[str, Any]] = {"i": ctypes.c_int64, "s": ctypes.c_float}
 _TENSORS: Final = {"f": torch.float32, "b": torch.bfloat16, "l": torch.int64, "w": torch.int32, "d": torch.float64}
-_NEEDED: Final = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
+_NEEDED: Final = ("fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
+_HERE: Final = Path(__file__).parent
 _why_not = ""
 
 
@@ -110,22 +111,52 @@ def _load() -> ctypes.CDLL:
     missing = [flag for flag in _NEEDED if flag not in flags]
     if missing:
         raise OSError(f"this processor has no {', '.join(missing)}")
-    compilers = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
-    compiler = next((words for words in compilers if words and shutil.which(words[0])), None)
-    if compiler is None:
-        raise OSError("there is no C++ compiler (g++ or clang++) here")
-    source = resources.files(__package__).joinpath("kernels.cpp").read_bytes()
-    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
-    key = hashlib.sha256(
-        b"\0".join([source, version, " ".join([*compiler, *_FLAGS]).encode(), " ".join(flags).encode()])
-    )
-    path = _cache() / f"kernels-{key.hexdigest()[:20]}.so"
-    if not _whole(path):
-        _build(compiler, source, path)
+    path = _shipped()
+    if not path.is_file():
+        compiler = _compiler()
+        version = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+        command = [*compiler, *_FLAGS, "-march=native"]
+        path = _cache() / _name(version, " ".join(command).encode(), " ".join(flags).encode())
+        if not _whole(path):
+            _build(command, path)
     loaded = ctypes.CDLL(str(path))
     for name in _SIGNATURES:
         getattr(loaded, name)
     return loaded
+
+
+def ship() -> Path:
+    """Build the kernels beside their source, for any processor that can run them; this one need not.
+
+    Returns:
+        The library, which `library()` takes before anything else, without a compiler.
+
+    Raises:
+        OSError: where there is no compiler, or it fails.
+    """
+    path = _shipped()
+    _build([*_compiler(), *_FLAGS, *("-m" + flag.replace("_", "") for flag in _NEEDED)], path)
+    path.chmod(0o755)  # whoever runs the package loads it
+    return path
+
+
+def _shipped() -> Path:
+    """Where `ship` puts the library of this very source."""
+    return _HERE / _name()
+
+
+def _compiler() -> list[str]:
+    commands = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
+    compiler = next((words for words in commands if words and shutil.which(words[0])), None)
+    if compiler is None:
+        raise OSError("there is no C++ compiler (g++ or clang++) here")
+    return compiler
+
+
+def _name(*built_with: bytes) -> str:
+    """The file's name, another one for another source or another way to build it."""
+    key = hashlib.sha256(b"\0".join([(_HERE / "kernels.cpp").read_bytes(), *built_with]))
+    return f"kernels-{key.hexdigest()[:20]}.so"
 
 
 def _processor_flags() -> list[str]:
@@ -161,19 +192,18 @@ def _whole(path: Path) -> bool:
     return mark.read_text(encoding="utf-8", errors="replace") == sha256(path)
 
 
-def _build(compiler: list[str], source: bytes, path: Path) -> None:
+def _build(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        code, built, mark = (Path(work) / name for name in ("kernels.cpp", "kernels.so", "kernels.sha256"))
-        code.write_bytes(source)
+        built, mark = (Path(work) / name for name in ("kernels.so", "kernels.sha256"))
         done = subprocess.run(
-            [*compiler, *_FLAGS, "-w", "-o", str(built), str(code)],
+            [*command, "-w", "-o", str(built), str(_HERE / "kernels.cpp")],
             capture_output=True,
             text=True,
             errors="replace",
             timeout=300,
         )
         if done.returncode:
-            raise OSError(f"{shlex.join(compiler)} failed: {done.stderr[-500:]}")
+            raise OSError(f"{shlex.join(command[:1])} failed: {done.stderr[-500:]}")
         built.chmod(0o700)
         mark.write_text(sha256(built), encoding="utf-8")
         flush(built)

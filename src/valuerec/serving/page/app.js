@@ -218,8 +218,8 @@ function addItem({ id, name }) {
 
 function goTo(step) {
   const found = recordedNow();
-  if (!found) return;
-  change({ recorded: found.id, step: Math.min(found.events.length, Math.max(0, step)) }, { push: true });
+  if (!found || step < 0 || step > found.events.length) return;
+  change({ recorded: found.id, step }, { push: true });
 }
 
 addEventListener("popstate", fromAddress);
@@ -383,8 +383,8 @@ function showReplay() {
   const step = stepNow();
   at("recorded").value = found.id;
   at("step-text").textContent = `${step} of ${found.events.length}`;
-  at("back").disabled = step === 0;
-  at("forward").disabled = step === found.events.length;
+  at("back").setAttribute("aria-disabled", String(step === 0)); // not disabled: the focus would be lost
+  at("forward").setAttribute("aria-disabled", String(step === found.events.length));
   showTimeline(at("timeline"), found.events, step, nameOf, goTo);
 }
 
@@ -447,17 +447,22 @@ function summary({ earlier, length }) {
   const against = state.compare === "before" ? "Against the view before" : `λ ${penalty()} against λ 0`;
   const parts = [];
   let best = null;
+  let fresh = [];
   for (const name of used()) {
     const before = earlier[name];
     if (!before) continue;
     const moved = answer.lists[name].slice(0, length).map((item, index) => ({ item, rank: index + 1, from: before.get(item.id) ?? null }));
     parts.push(`${moved.filter(({ rank, from }) => rank !== from).length} of ${moved.length} in ${LABEL[name]}`);
     if (name === "value") {
+      fresh = moved.filter(({ from }) => from === null);
       best = moved.filter(({ rank, from }) => from !== null && from > rank).sort((a, b) => b.from - b.rank - (a.from - a.rank))[0] ?? null;
     }
   }
-  const furthest = best ? ` Furthest up by value: ${short(nameOf(best.item.id), 50)}, from ${best.from} to ${best.rank}.` : "";
-  return `${against}, moved: ${parts.join(", ")}.${furthest}`;
+  const told = (item) => short(nameOf(item.id), 50);
+  const others = fresh.length > 1 ? ` and ${fresh.length - 1} more` : "";
+  const entered = fresh.length ? ` New by value: ${told(fresh[0].item)} at ${fresh[0].rank}${others}.` : "";
+  const furthest = best ? ` Furthest up by value${fresh.length ? " of the others" : ""}: ${told(best.item)}, from ${best.from} to ${best.rank}.` : "";
+  return `${against}, moved: ${parts.join(", ")}.${entered}${furthest}`;
 }
 
 function showModel() {
