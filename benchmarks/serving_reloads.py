@@ -1,5 +1,8 @@
 """Models put in place under load: no answer fails, none mixes versions, and a corrupt one never goes live.
 
+The service has its defaults, the deadline of a second among them, but looks for a new model every 0.05 s, so that a
+thousand take minutes.
+
 python benchmarks/serving_reloads.py --reloads 1000 --rate 200 --json
 """
 
@@ -45,7 +48,7 @@ async def measure(folder: Path, n_items: int, reloads: int, rate: float) -> dict
     models = {version_of(run): vr.load(run) for run in runs}
     link = folder / "live"
     link.symlink_to(runs[0])
-    async with tools.served(link, "--reload-every", "0.05", "--queue", "4096", "--deadline", "30") as process:
+    async with tools.served(link, "--reload-every", "0.05") as process:
         before, probe = process.resident(), tools.Connection(process.port)
 
         async def answering() -> str:

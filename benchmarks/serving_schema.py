@@ -1,6 +1,7 @@
 """Requests that schemathesis makes of the service's own OpenAPI, valid and not: no fault, no crash, nothing untold.
 
 Each operation gets its share, half of it valid by the schema and half not. The answers are checked against the schema.
+The service has its defaults, the deadline of a second among them.
 
     python benchmarks/serving_schema.py --cases 20000 --json
 """
@@ -94,7 +95,7 @@ async def measure(folder: Path, cases: int, seed: int = 0, n_items: int = 300) -
     (folder / "names.csv").write_text("id,name\nitem0000001,Kettle\n")
     (folder / "past.jsonl").write_text('{"session": "a", "events": [{"item": "item0000001", "event": "click"}]}\n')
     files = [f"--keys={folder / 'keys'}", f"--catalogue={folder / 'names.csv'}", f"--sessions={folder / 'past.jsonl'}"]
-    async with tools.served(path, "--deadline", "30", "--name", "vpq", *files) as process:
+    async with tools.served(path, "--name", "vpq", *files) as process:
         base_url = f"http://127.0.0.1:{process.port}"
         tally = Tally(base_url, key)
         await asyncio.to_thread(send_all, tally, base_url, cases, seed)

@@ -53,7 +53,7 @@ class Infer(BaseModel):
                 _INPUT | {"shape": [1, 1], "data": ["214837485"]},
                 {"name": "block", "datatype": "BYTES", "shape": [1, 1], "data": ["214820942"]},
             ],
-            "parameters": {"k": 3, "rank_by": "blend", "blend": 0.5, "penalty": 20.0},
+            "parameters": {"k": 3, "exclude_seen": True},
         },
     )
 
