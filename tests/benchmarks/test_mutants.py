@@ -48,7 +48,7 @@ def test_every_damaged_bundle_is_noticed_and_the_count_goes_on_where_it_was(bund
 def test_loading_takes_less_than_twice_the_bundle(tmp_path: Path) -> None:
     bundle = large_bundle(tmp_path / "bundle", 40_000, width=16)  # 6 MB: ids weigh most where vectors are short
     told = run(bundle, tmp_path / "tally.json", "--count", "12", "--large", "40000")
-    assert told["next"] == 12 and 0.5 < told["largest_share"] < 2.5  # with what is the interpreter's own
+    assert told["next"] == 12 and 0.1 < told["largest_share"] < 2.5  # with what is the interpreter's own
 
 
 def test_a_mutant_is_a_function_of_seed_and_number(bundle: Path) -> None:
