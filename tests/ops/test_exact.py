@@ -67,7 +67,9 @@ def test_it_is_the_full_scan_in_float64(
         order = sorted(set(range(n_items)) - hidden_B[row], key=lambda item: (-score_N[item], item))[:k]
         found = [item for item, score in zip(best.item_Bk[row], best.score_Bk[row], strict=True) if score > -torch.inf]
         assert [int(item) for item in found[:k]] == order and (len(found) >= len(order))
-        np.testing.assert_allclose(best.score_Bk[row, : len(order)], [score_N[item] for item in order], rtol=1e-12)
+        np.testing.assert_allclose(
+            best.score_Bk[row, : len(order)], [score_N[item] for item in order], rtol=1e-12, atol=1e-12
+        )
         exact = float(torch.tensor(score_N, dtype=torch.float64).logsumexp(dim=0))
         largest = float(weight_ND.norm(dim=1).max() * state_BD[row].norm()) + float(bias_N.abs().max())
         assert float(best.log_sum_B[row]) == pytest.approx(exact, abs=2**-8 * largest)  # all items' errors alike
