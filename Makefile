@@ -44,7 +44,7 @@ results/serving/%.json: | .venv/ready
 	$(BIN)/python benchmarks/serving_$(firstword $(subst -, ,$*)).py $(OPTIONS_$*) --json > $@.part
 	mv $@.part $@
 OPTIONS_load := --exact 10000
-OPTIONS_load-value := --rank-by value --items 10000 100000 1000000 --rate 200 20 1
+OPTIONS_load-value := --rank-by value --items 10000 100000 1000000 --rate 200 20 1 --exact 200
 
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py
