@@ -68,14 +68,15 @@ def ranks(
     events = dataset.events_of(split)
     n_items = dataset.n_items
     rows = max(1, min(_STATES_AT_ONCE, _SCORES_AT_ONCE // n_items))
+    states = rows * (_STATES_AT_ONCE // rows)  # no product of few rows at a batch's end
     buffer = torch.empty(rows * n_items, device=device)
     rank_E = np.empty(len(events), dtype=np.int64)
     weight_ND, bias_N = network.ranker(by)
     counted = count_rank if network.engine == "native" else plain_count_rank
     was_training = network.training
     network.eval()
-    for start in range(0, len(events), _STATES_AT_ONCE):
-        number_B = np.arange(events.start + start, min(events.start + start + _STATES_AT_ONCE, events.stop))
+    for start in range(0, len(events), states):
+        number_B = np.arange(events.start + start, min(events.start + start + states, events.stop))
         batch = dataset.transitions(number_B, network.window)
         state_BD = network.state(_tensor(batch.state_BL, device), _tensor(batch.length_B, device))
         action_B = _tensor(batch.action_B, device)
