@@ -664,7 +664,7 @@ def serve(
     queue: int = 256,
     deadline: float = 1.0,
     max_body: int = 1 << 20,
-    max_connections: int = 1000,
+    max_connections: int = 2000,
     client_timeout: float = 10.0,
     reload_every: float = 2.0,
     drain_delay: float = 5.0,

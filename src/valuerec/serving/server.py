@@ -29,7 +29,8 @@ from valuerec.serving.service import Service
 from valuerec.serving.settings import Settings
 from valuerec.serving.shedding import Shedding
 
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096  # connections that wait to be taken up
+_ACCEPTED: Final = 16  # of these in one turn of the loop, which libuv gives each handle of the listener one
 _SWITCH: Final = 0.0005  # seconds after which the ranking thread lets the loop have its turn
 
 
@@ -146,7 +147,7 @@ def run(
             attach(service, server.drain)
         # not before, lest another service has the address too; without, what it leaves closed would bar the next one
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=[listener, *(listener.dup() for _ in range(_ACCEPTED - 1))])
         if not service.ended:  # a thread still works for nobody, and Python must not be taken down under it
             service.log.say("ended")
             os._exit(0)

@@ -46,7 +46,7 @@ class Settings:
     queue: int = 256
     deadline: float = 1.0
     max_body: int = 1 << 20
-    max_connections: int = 1000
+    max_connections: int = 2000
     client_timeout: float = 10.0
     keep_alive: float = 30.0
     reload_every: float = 2.0
