@@ -140,7 +140,7 @@ def test_what_only_has_a_folders_name_goes_too(tmp_path: Path, kind: str) -> Non
 def test_the_folder_that_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for here in (Path(), tmp_path, Path("..") / tmp_path.name):
-        with pytest.raises(UsageError, match="is the folder that you are in; name a new one"), new_folder(here):
+        with pytest.raises(UsageError, match="is the folder that this runs in; name a new one"), new_folder(here):
             pass
 
 

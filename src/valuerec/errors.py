@@ -11,3 +11,7 @@ class UsageError(ValuerecError):
     """The call itself is wrong (an option, a value, an unknown name); the command line exits with 2."""
 
     exit_code = 2
+
+
+class NewerFormatError(ValuerecError):
+    """A folder says that a newer valuerec wrote it: nothing else in it can be judged."""

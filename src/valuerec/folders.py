@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
-from valuerec.errors import UsageError, ValuerecError
+from valuerec.errors import NewerFormatError, UsageError, ValuerecError
 from valuerec.locks import try_lock
 
 MANIFEST = "manifest.json"
@@ -335,7 +335,7 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
         found = found if found.isalpha() else "folder of something else"
         raise UsageError(f"{folder} is no valuerec {kind} but a {found[:30]}; name a {kind}.")
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
-        raise ValuerecError(
+        raise NewerFormatError(
             f"{folder} has schema version {manifest.get('schema_version')!r:.20}, this valuerec reads up to {version}; "
             f"upgrade valuerec or make the {kind} again."
         )

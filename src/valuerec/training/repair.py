@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from valuerec.dataset import Dataset
-from valuerec.errors import UsageError, ValuerecError
+from valuerec.errors import NewerFormatError, UsageError, ValuerecError
 from valuerec.folders import (
     CHECKPOINTS,
     MANIFEST,
@@ -60,6 +60,8 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     """The RUN's manifest; None where it is damaged."""
     try:
         return read_manifest(path, "run", SCHEMA_VERSION, RunManifest)
+    except NewerFormatError:
+        raise  # who seals it in what way is not known
     except ValuerecError:
         if is_sealed(path):
             raise  # it says what it was made to say
