@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import signal
 from types import FrameType
@@ -21,9 +22,9 @@ def main() -> None:
         _leave()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is done and told, and Python takes a while to end
-        # A KeyboardInterrupt that passed through executed text, as that of every named tuple is while a library is
-        # imported, would make Python end by SIGINT, whoever caught it, unless other text is executed after it.
-        exec("")
+        # A KeyboardInterrupt that passed through executed text, as that of every named tuple which a library makes when
+        # it is imported, would end us by SIGINT, whoever caught it, unless other text is executed after it.
+        collections.namedtuple("Nothing", ())
 
 
 def _leave(number: int = 0, frame: FrameType | None = None) -> None:

@@ -168,7 +168,7 @@ def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rank = Engine.rank
-    monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.2), rank(self, wanted))[1])
+    monkeypatch.setattr(Engine, "rank", lambda self, *asked: (time.sleep(0.2), rank(self, *asked))[1])
 
     async def talk(client: Client) -> list[httpx.Response]:
         asked = [client.post("/v1/recommend", json={"session": []}) for _ in range(12)]
@@ -184,7 +184,7 @@ def test_a_full_queue_and_a_passed_deadline_are_refused_with_retry_after(
 
 def test_no_more_is_let_in_than_can_be_answered_in_time(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rank = Engine.rank
-    monkeypatch.setattr(Engine, "rank", lambda self, wanted: (time.sleep(0.1), rank(self, wanted))[1])
+    monkeypatch.setattr(Engine, "rank", lambda self, *asked: (time.sleep(0.1), rank(self, *asked))[1])
 
     async def talk(client: Client) -> list[int]:
         async def ask() -> int:
@@ -201,7 +201,7 @@ def test_no_more_is_let_in_than_can_be_answered_in_time(runs: dict[str, Path], m
 def test_a_fault_of_ours_is_an_answer_and_not_the_end(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk(client: Client) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Engine, "rank", lambda self, wanted: 1 / 0)
+            patch.setattr(Engine, "rank", lambda self, *asked: 1 / 0)
             broken = await client.post("/v1/recommend", json={"session": ["secret-item"]})
         assert broken.status_code == 500 and broken.json()["error"]["code"] == "internal"
         assert (await client.post("/v1/recommend", json={"session": []})).status_code == 200

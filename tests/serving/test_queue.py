@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,11 +31,11 @@ def slow_queue(patch: pytest.MonkeyPatch, rows: int = 4) -> Iterator[tuple[Queue
         return block(wanted)
 
     patch.setattr(engine, "_block", slowly)
-    version = Version("v", engine, {}, "")
+    version = Version("v", engine, {}, "", Path())
     queue = Queue(lambda: version, 10_000, 1.0, 0.0, rows, lambda count, wanted: None)
     queue.start()
     yield queue, portions
-    queue.stop()
+    queue.stop(60)
 
 
 def by_value(sessions: int) -> list[Wanted]:

@@ -29,7 +29,7 @@ from valuerec.serving import supervisor
 from valuerec.serving.starting import serve
 
 rank = Engine.rank
-Engine.rank = lambda self, wanted: (time.sleep(float(sys.argv[4]) * (len(wanted) == 3)), rank(self, wanted))[1]
+Engine.rank = lambda self, wanted, *_: (time.sleep(float(sys.argv[4]) * (len(wanted) == 3)), rank(self, wanted))[1]
 supervisor._PATIENCE = (60.0, 60.0)
 options = {"deadline": 50.0, "drain_delay": 0.0, "drain_timeout": float(sys.argv[5])}
 serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), int(sys.argv[3]), options)

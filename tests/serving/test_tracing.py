@@ -60,7 +60,7 @@ def test_each_request_is_a_span_of_its_clients_trace(runs: dict[str, Path], monk
             await client.post("/v1/recommend", json={"session": []}, headers=parent)
             await client.get("/never/heard/of")
             with monkeypatch.context() as patch:
-                patch.setattr(Engine, "rank", lambda self, wanted: 1 / 0)
+                patch.setattr(Engine, "rank", lambda self, *asked: 1 / 0)
                 await client.post("/v1/recommend", json={"session": ["secret"]})
 
     asyncio.run(main())

@@ -261,9 +261,13 @@ def test_an_output_that_is_a_run_is_not_to_be_removed(small: Dataset, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "place", ["Trainer.__init__", "Trainer.resume", "fresh_network", "Run.lock", "checkpoint.save"]
+    ("place", "resume"),
+    [
+        *((place, False) for place in ("Trainer.__init__", "fresh_network", "Run.lock", "checkpoint.save")),
+        *((place, True) for place in ("Trainer.__init__", "Trainer.resume", "Run.lock", "checkpoint.save")),
+        ("fresh_network", True),
+    ],
 )
-@pytest.mark.parametrize("resume", [False, True])
 def test_an_interruption_before_the_first_step_says_how_to_go_on(
     small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, resume: bool
 ) -> None:
