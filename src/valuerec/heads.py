@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from valuerec import ops
 
-_ROWS: Final = 1 << 18  # of a table, looked at together
-
 
 class ItemHead(nn.Module):
     """Linear logits over the catalogue: Xavier-uniform weights, zero bias, not tied to the item embedding."""
@@ -143,7 +141,7 @@ class FullHeads(QEnsemble):
     def reach(self) -> Reach:
         """By the longest of N·K rows."""
         return Reach(
-            _longest(self.weight_NKD.flatten(0, 1)),
+            ops.longest_row(self.weight_NKD.flatten(0, 1)),
             float(self.bias_NK.detach().abs().max()),
             self.weight_NKD.shape[2] + 3,
         )
@@ -205,7 +203,7 @@ class FactoredHeads(QEnsemble):
 
     def reach(self) -> Reach:
         """By the longest item and the largest map (its Frobenius norm)."""
-        longest = _longest(self.item_ND) * _longest(self.map_KDD.flatten(1))
+        longest = ops.longest_row(self.item_ND) * ops.longest_row(self.map_KDD.flatten(1))
         return Reach(longest, float(self.bias_N1.detach().abs().max()), 2 * self.item_ND.shape[1] + 4)
 
     def mixed(self, mixture_K: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,12 +214,6 @@ class FactoredHeads(QEnsemble):
     def whole(self) -> tuple[Tensor, Tensor]:
         """The same heads as one matrix, N×K×D: large; for tests."""
         return torch.einsum("kde,ne->nkd", self.map_KDD, self.item_ND), self.bias_N1.expand(-1, self.n_heads)
-
-
-def _longest(row_ND: Tensor) -> float:
-    """The largest norm of a row, rounded up."""
-    tiles = torch.split(row_ND.detach(), _ROWS)
-    return max(float(tile_TD.norm(dim=1).max()) for tile_TD in tiles) * (1 + 1e-5)
 
 
 ENSEMBLES: Final[dict[str, type[FullHeads] | type[FactoredHeads]]] = {"full": FullHeads, "factored": FactoredHeads}

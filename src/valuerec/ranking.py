@@ -260,7 +260,7 @@ class Engine:
         best = self._items.best(state_BD, whole, [row.hidden for row in rows])
         picks = []
         for place, (row, deep) in enumerate(zip(rows, depth, strict=True)):
-            if row.chosen_M is None:
+            if row.chosen_M is None or deep == 0:
                 picks.append(_Pick.of(best.item_Bk[place], best.score_Bk[place], deep))
             else:
                 picks.append(_first(row.chosen_M, self._items.exact(row.state_1D, row.chosen_M[None])[0], deep))
@@ -277,10 +277,10 @@ class Engine:
         plain: dict[int, _Row] = {}
         left: dict[int, _Row] = {}
         for place, row in rows.items():
-            if row.chosen_M is not None:
-                found[place] = _first(row.chosen_M, self._penalised(row, row.chosen_M), row.depth)
-            elif row.depth == 0:
+            if row.depth == 0:
                 found[place] = _Pick([], [])
+            elif row.chosen_M is not None:
+                found[place] = _first(row.chosen_M, self._penalised(row, row.chosen_M), row.depth)
             else:
                 (left if row.penalty else plain)[place] = row
         if plain:
@@ -341,18 +341,13 @@ class Engine:
         """The scores by value, in float64."""
         parts = []
         for item_T in torch.split(item_M, _TILE):
-            q_TK = self.q(row.state_1D, item_T[None])[0]
-            parts.append(q_TK.mean(dim=1) / (1 + row.penalty * q_TK.std(dim=1, correction=0)))
-        return torch.cat(parts) if parts else item_M.double()
+            mean_1T, spread_1T = self.values(row.state_1D, item_T[None])
+            parts.append((mean_1T / (1 + row.penalty * spread_1T))[0])
+        return torch.cat(parts)
 
     def _known(self, ids: Iterable[str]) -> list[int]:
         index = self.model.index
         return [index[item] for item in ids if item in index]
-
-    def q(self, state_BD: Tensor, item_BM: Tensor) -> Tensor:
-        """Q_k in float64 of M items a row, B×M×K."""
-        assert self._q is not None
-        return self._q.of_each(state_BD, item_BM)
 
     def values(self, state_BD: Tensor, item_BM: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the Q-heads in float64 of M items a row, each B×M."""
@@ -360,7 +355,7 @@ class Engine:
         rows = max(1, _CACHED // max(1, item_BM.shape[1] * self._q.n_heads * state_BD.shape[1]))
         means, spreads = [], []
         for state_RD, item_RM in zip(torch.split(state_BD, rows), torch.split(item_BM, rows), strict=True):
-            q_RMK = self.q(state_RD, item_RM)
+            q_RMK = self._q.of_each(state_RD, item_RM)
             means.append(q_RMK.mean(dim=2))
             spreads.append(q_RMK.std(dim=2, correction=0))
         return torch.cat(means), torch.cat(spreads)

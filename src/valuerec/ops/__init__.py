@@ -9,7 +9,16 @@ from valuerec.ops.cross_entropy import (
     plain_weighted_cross_entropy,
 )
 from valuerec.ops.engine import CROSS_ENTROPY, ENGINES, Engine, choose_engine
-from valuerec.ops.exact import FloatScreen, LinearHead, LowScreen, Ranked, fastest_screen, plain_products, products
+from valuerec.ops.exact import (
+    FloatScreen,
+    LinearHead,
+    LowScreen,
+    Ranked,
+    fastest_screen,
+    longest_row,
+    plain_products,
+    products,
+)
 from valuerec.ops.maximum import (
     Best,
     Penalty,
@@ -49,6 +58,7 @@ __all__ = [
     "float_weighted_cross_entropy",
     "full_tiles",
     "linear_maximum",
+    "longest_row",
     "mixed_weighted_cross_entropy",
     "native_row_step",
     "penalised_candidates",

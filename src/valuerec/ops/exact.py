@@ -24,7 +24,7 @@ from torch.nn import functional
 from valuerec.ops import native
 from valuerec.ops.sketch import bfloat16_rows
 
-UNIT: Final = 2.0**-24
+_UNIT: Final = 2.0**-24
 _TILE: Final = 1 << 14  # items scored in float64 at once
 _MOST: Final = 4096  # items of a state that may be among the best; of more all are scored in float64
 _SURE: Final = 64  # best items whose part of the softmax's sum is made exact
@@ -56,6 +56,17 @@ class Candidates(NamedTuple):
 
 Screen = Callable[[Tensor, Tensor], Candidates]
 """States in float64 and how many of each row's best are wanted (int64, B) in, what may be among them out."""
+
+
+def gamma(roundings: int) -> float:
+    """γ of that many roundings to float32."""
+    return roundings * _UNIT / (1 - roundings * _UNIT)
+
+
+def longest_row(row_ND: Tensor) -> float:
+    """The largest norm of a row in float32, rounded up, for the norms are rounded too."""
+    tiles = torch.split(row_ND.detach(), _TILE)
+    return max(float(tile_TD.norm(dim=1).max()) for tile_TD in tiles) * (1 + 1e-5)
 
 
 def plain_products(state_BD: Tensor, weight_NKD: Tensor, bias_NK: Tensor, item_BM: Tensor) -> Tensor:
@@ -96,10 +107,8 @@ class FloatScreen:
 
     def __init__(self, weight_ND: Tensor, bias_N: Tensor, extra: int = 0) -> None:
         self._weight_ND, self._bias_N = weight_ND.detach(), bias_N.detach()
-        roundings = (weight_ND.shape[1] + 3 + extra) * UNIT
-        self._gamma = roundings / (1 - roundings)
-        longest = max(float(tile_TD.norm(dim=1).max()) for tile_TD in torch.split(self._weight_ND, _TILE))
-        self._longest = longest * (1 + 1e-5)  # the norms are rounded too
+        self._gamma = gamma(weight_ND.shape[1] + 3 + extra)
+        self._longest = longest_row(weight_ND)
         self._largest = float(self._bias_N.abs().max())
 
     def scores(self, state_BD: Tensor) -> Tensor:
@@ -152,7 +161,7 @@ class LowScreen:
             part = slice(start, start + _TILE)
             low_TD, norm_T, rounding_T = bfloat16_rows(weight_ND.detach()[part], bias_N.detach()[part])
             self._row_ND[part, :width], self._norm_N[part] = low_TD, norm_T
-            self._rounding_N[part] = rounding_T + 2 * extra * UNIT * (norm_T + bias_N.detach()[part].abs())
+            self._rounding_N[part] = rounding_T + 2 * extra * _UNIT * (norm_T + bias_N.detach()[part].abs())
 
     def __call__(self, state_BD: Tensor, want_B: Tensor) -> Candidates:
         """A `Screen`."""

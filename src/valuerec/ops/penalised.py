@@ -16,7 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from valuerec.ops.exact import UNIT
+from valuerec.ops.exact import gamma
 from valuerec.ops.maximum import Tiles
 
 _NUMBERS: Final = 1 << 20  # of a tile
@@ -42,8 +42,7 @@ def penalised_candidates(
         hidden_B: the items that must not be.
     """
     score_BN = _scores(tiles, penalty_B.float())
-    off = (roundings + tiles.n_heads + _FURTHER) * UNIT
-    error_B = reach_B * (off / (1 - off)) + 1e-30
+    error_B = reach_B * gamma(roundings + tiles.n_heads + _FURTHER) + 1e-30
     share_B = 2.01 * penalty_B.double() * error_B
     found = []
     for row, (k, hidden) in enumerate(zip(k_B, hidden_B, strict=True)):
