@@ -58,7 +58,7 @@ async def exactness(path: Path, port: int, n_items: int, count: int, rank_by: st
     encoder = network.backbone.double()
     weight_ND = network.item_head.weight_ND.double()
     bias_N = network.item_head.bias_N.double()
-    sessions, right = tools.sessions_of(n_items, seed=7), 0
+    sessions, right, refused = tools.sessions_of(n_items, seed=7), 0, 0
     connection, asked_for = tools.Connection(port), {"k": 20, "rank_by": rank_by}
     for start in range(0, count, BATCH):
         asked = [next(sessions) for _ in range(min(BATCH, count - start))]
@@ -70,10 +70,12 @@ async def exactness(path: Path, port: int, n_items: int, count: int, rank_by: st
             score_BN = torch.addmm(bias_N, state_BD, weight_ND.T) if by_relevance else by_value(model, state_BD)
         for answer, score_N in zip(answers, score_BN, strict=True):
             best = [model.item_ids[item] for item in best_of(score_N, 20)]
-            told = json.loads(answer.body)["items"] if answer.status == 200 else []
-            right += [item["id"] for item in told] == best
+            if answer.status != 200:
+                refused += 1
+                continue
+            right += [item["id"] for item in json.loads(answer.body)["items"]] == best
     connection.close()
-    return f"{right} of {count}"
+    return f"{right} of {count}" + (f", {refused} refused" if refused else "")
 
 
 def by_value(model: vr.Model, state_BD: torch.Tensor) -> torch.Tensor:
