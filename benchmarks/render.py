@@ -16,7 +16,8 @@ from valuerec.folders import read_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-OTHER = ("speed", "serving")  # folders that `valuerec reproduce` did not write
+FLAT = {"serving": "The service", "integrity": "Damage done for real"}  # folders of one measurement a file
+OTHER = ("speed", *FLAT)  # folders that `valuerec reproduce` did not write
 EQUIVALENCE = (
     "SASRec-VPQ, the same steps and seeds, test metrics of the best of two validations (`benchmarks/equivalence.py`). "
     "`ours`: native kernels, bfloat16 cross-entropy, RowAdam. `tiled`: every item scored by all heads, all in float32. "
@@ -67,9 +68,10 @@ def render() -> str:
     for path in sorted((RESULTS / "speed").glob("*.json")):
         if not path.stem.startswith("step"):
             lines += [f"### {path.stem}", "", *flat_table(read_json(path)), ""]
-    for path in sorted((RESULTS / "serving").glob("*.json")):
-        figures = {name: value for name, value in read_json(path).items() if not isinstance(value, list)}
-        lines += [f"### The service: {path.stem}", "", *flat_table(figures), ""]
+    for name, title in FLAT.items():
+        for path in sorted((RESULTS / name).glob("*.json")):
+            figures = {what: figure for what, figure in read_json(path).items() if not isinstance(figure, list)}
+            lines += [f"### {title}: {path.stem}", "", *flat_table(figures), ""]
     return "\n".join(lines)
 
 
