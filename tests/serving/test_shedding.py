@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import uvicorn
+import uvloop
+from hypothesis import given, settings
+from uvicorn.server import ServerState
 
 from valuerec.serving.logs import Log
 from valuerec.serving.metrics import Metrics
@@ -28,6 +33,7 @@ class World:
         self.full = self.draining = self.hasty = False
         self.log, self.metrics = io.StringIO(), Metrics(lambda: 0)
         self.asked: list[tuple[str, bytes]] = []
+        self.faults: list[Exception] = []
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -38,8 +44,17 @@ class World:
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.asked.append((scope["path"], body))
         await self.hold.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+        except Exception as fault:
+            self.faults.append(fault)
+            raise
+
+    def shedding(self) -> Shedding:
+        """Refuses where it is full."""
+        full, draining = (lambda: self.full), (lambda: self.draining)
+        return Shedding(full, MOST, MOST, 1.0, draining, self.metrics, Log(self.log))
 
 
 def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
@@ -48,10 +63,10 @@ def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
     @contextlib.asynccontextmanager
     async def serving(world: World) -> AsyncIterator[int]:
         listener = socket.create_server(("127.0.0.1", 0))
-        full, draining = (lambda: world.full), (lambda: world.draining)
-        shedding = Shedding(full, MOST, MOST, 1.0, draining, world.metrics, Log(world.log))
-        protocol = limited(100, 0.5, 10_000, shedding)
-        config = uvicorn.Config(world, http=protocol, lifespan="off", log_config=silent_log_config())
+        protocol = limited(100, 0.5, 10_000, world.shedding())
+        config = uvicorn.Config(
+            world, http=protocol, lifespan="off", log_config=silent_log_config(), timeout_keep_alive=1
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
@@ -66,7 +81,7 @@ def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
         async with serving(world) as port, asyncio.timeout(20):
             await conversation(world, port)
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def request(
@@ -178,6 +193,205 @@ def test_no_more_are_let_in_than_may_be_under_way() -> None:
         assert {(await task)[0][0] for task in asking} == {200, 429} and len(world.asked) == MOST
 
     talk(conversation)
+
+
+@pytest.mark.parametrize("sent", [request(b"x" * 100)[:-50], request(b"x")[:-1]])
+def test_who_sends_slowly_holds_up_nobody_else(sent: bytes) -> None:
+    async def conversation(world: World, port: int) -> None:
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4 * MOST)]
+        for _, writer in slow:
+            writer.write(sent)
+        await asyncio.sleep(0.1)
+        assert [status for status, _, _ in await exchange(port, request(b"a") * 3, 3)] == [200, 200, 200]
+        for _, writer in slow:
+            writer.write(b"x" * 50)
+        assert {(await answer(reader))[0] for reader, _ in slow} == {200}
+        for _, writer in slow:
+            writer.close()
+
+    talk(conversation)
+
+
+def test_who_leaves_with_several_requests_under_way_is_no_fault() -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.hold.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(b"a") + request(b"b"))
+        while not world.asked:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+        world.hold.set()
+        assert (await exchange(port, request(b"c")))[0][0] == 200
+        assert not world.faults and [body for _, body in world.asked] == [b"a", b"c"]
+
+    talk(conversation)
+
+
+def test_a_connection_that_is_refused_again_and_again_is_not_idle() -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full = True
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(8):  # 2 s; idle connections are closed after 1
+            writer.write(request())
+            assert (await answer(reader))[0] == 429
+            await asyncio.sleep(0.25)
+        since = loop.time()
+        assert await reader.read() == b"" and loop.time() - since < 3
+        writer.close()
+        assert 'route="/v1/recommend",status="429"} 8.0' in world.metrics.text().decode()
+
+    talk(conversation)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.closed = b"", False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def heard(pieces: list[bytes], full: bool = True) -> tuple[bytes, bool, list[tuple[str, bytes]]]:
+    """What is written to who sends these pieces, ids that were made up left out; whether that closes; what got in."""
+
+    async def main() -> tuple[bytes, bool, list[tuple[str, bytes]]]:
+        world, wire = World(), Wire()
+        world.full = full
+        config = uvicorn.Config(world, log_config=silent_log_config())
+        config.load()
+        kind = limited(100, 5.0, 10_000, world.shedding())
+        protocol = kind(config=config, server_state=ServerState(), app_state={})
+        protocol.connection_made(wire)
+        for piece in pieces:
+            protocol.data_received(piece)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+        protocol.connection_lost(None)
+        assert protocol.timeout_keep_alive_task is None
+        return re.sub(rb"request-id: [0-9a-f]{32}", b"", wire.written), wire.closed, world.asked
+
+    return asyncio.run(main())
+
+
+STARTS = [
+    "POST /v1/recommend HTTP/1.1",
+    "POST /v1/score HTTP/1.1",
+    "POST /v2/models/a.b/infer HTTP/1.1",
+    "POST /v1/score HTTP/1.1 ",
+    "POST /v1/recommend?x=1 HTTP/1.1",
+    "POST /v1/recommend HTTP/1.0",
+    "GET /v1/recommend HTTP/1.1",
+    "POST /v1/score",
+    "post /v1/score HTTP/1.1",
+    "POST http://h/v1/score HTTP/1.1",
+    "POST  /v1/score HTTP/1.1",
+    "POST /v1/rollback HTTP/1.1",
+    "",
+]
+LENGTHS = [
+    "content-length: 5",
+    "Content-Length: 05",
+    "content-length: 5 ",
+    "content-length:5",
+    "content-length: 6",
+    "content-length: 4",
+    "content-length: 5, 5",
+    "content-length: +5",
+    "content-length: 99999999999",
+    "content-length: 5\ncontent-length: 5",
+    "x: content-length: 5",
+    " content-length: 5",
+    "content_length: 5",
+    "content-length: 5\t",
+]
+LINES = [
+    "Content-Type: application/json",
+    "X-Request-ID: mine",
+    "x-request-id: no good",
+    "x-request-id:tight",
+    "X-Request-Id: 12 ",
+    "x-request-id:  12",
+    "connection: keep-alive",
+    "Connection: Keep-Alive",
+    "connection: close",
+    "Connection:close",
+    "connection: keep-alive, close",
+    "transfer-encoding: chunked",
+    "Expect: 100-continue",
+    "upgrade: websocket",
+    "connection: upgrade",
+    "no colon",
+    " folded: 5",
+    "x: a\n b",
+    "a b: c",
+    ": nameless",
+    "x:",
+    "",
+    "x: \x00",
+    "x: ü",
+    "content-length: 5",
+    "content-length: 6",
+]
+
+
+def assert_agreement(start: str, lines: list[str], body: bytes, cut: int | None = None) -> None:
+    """The plain way is a request that comes in two pieces: it always goes through the parser."""
+    content = "\r\n".join([start, *lines, "", ""]).encode("latin-1") + body
+    if World().shedding().at_once(content, 1000, 1000):
+        cut = cut or len(content) // 2
+        follow = request(b"the next", "/v1/score", "x-request-id: next")
+        assert heard([content, follow]) == heard([content[:cut], content[cut:], follow])
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_that_is_refused_without_the_parser_is_one_that_the_parser_refuses(start: str) -> None:
+    assert_agreement(start, ["host: h", LENGTHS[0]], b"12345")
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("body", [b"12345", b"", b"1234", b"5\r\n12345\r\n0\r\n\r\n", b"123456"])
+def test_a_body_that_is_refused_without_the_parser_is_one_that_the_parser_refuses(length: str, body: bytes) -> None:
+    assert_agreement(STARTS[0], ["host: h", length], body)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(LINES), min_size=1, max_size=2), st.integers(1, 60))
+def test_headers_that_are_refused_without_the_parser_are_what_the_parser_refuses(lines: list[str], cut: int) -> None:
+    assert_agreement(STARTS[0], [LENGTHS[0], *lines], b"12345", cut)
+    assert_agreement(STARTS[0], [*lines, LENGTHS[0]], b"12345", cut)
+
+
+def test_most_requests_are_refused_without_the_parser() -> None:
+    shedding = World().shedding()
+    for content in (
+        request(),
+        request(b"", "/v1/score", "Connection: keep-alive", "X-Request-ID: a", "X-B3-Sampled: 1"),
+    ):
+        assert shedding.at_once(content, 1000, 1000)
+        assert not shedding.at_once(content + b" ", 1000, 1000) and not shedding.at_once(content, 20, 1000)
+    assert not shedding.at_once(request(b"x" * 11), 1000, 10)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import math
 import re
 import time
 import traceback
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from valuerec.serving import tracing
 from valuerec.serving.keys import Keys, Rates
-from valuerec.serving.logs import Log
+from valuerec.serving.logs import Log, new_request_id
 from valuerec.serving.metrics import Metrics
 from valuerec.serving.problems import RefusalError, encoded, fault, queue_full
 from valuerec.serving.settings import Settings
@@ -181,7 +180,7 @@ class _Visit:
         self.scope, self.headers, self.began = scope, headers, began
         self.method = scope["method"]
         given = headers.get(b"x-request-id", b"")
-        self.id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given.decode() if REQUEST_ID.fullmatch(given) else new_request_id()
         self.owner: str | None = None
         self._given = scope["path"]
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from valuerec.serving.problems import RefusalError
 from valuerec.serving.shedding import Shedding
@@ -28,9 +28,13 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
         max_body: bytes of a body that are read and thrown away where the request is answered already.
         shedding: which requests are refused at their header.
     """
+    waiting: set[Limited] = set()  # for the rest of a request's body
 
     class Limited(HttpToolsProtocol):
         """See the module."""
+
+        _running: RequestResponseCycle | None = None  # `cycle` is of the newest request, which may wait behind it
+        _spoke = False  # since its time to be idle began
 
         _timer: asyncio.TimerHandle | None = None
         _in_header = True
@@ -49,6 +53,8 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            waiting.discard(self)
+            self._leave()
             super().connection_lost(exc)
 
         def eof_received(self) -> bool | None:  # type: ignore[override]
@@ -61,6 +67,8 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         def data_received(self, data: bytes) -> None:
             if self._deaf or self.transport.is_closing() or self.parser is None:
+                return
+            if self._refused_at_once(data):
                 return
             if self._in_header:
                 self._header_bytes += min(len(data), _until_end(data))
@@ -89,7 +97,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
                 self._refused = True
                 return
             if (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused:
-                route = shedding.wanted(self.parser.get_method(), self.url, len(self.tasks))
+                route = shedding.wanted(self.parser.get_method(), self.url, self._under_way())
                 if route is not None:
                     self._refuse(route)
                     return
@@ -106,6 +114,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         def on_message_complete(self) -> None:
             self._in_header, self._header_bytes = True, 0
+            waiting.discard(self)
             if not self._refused:
                 super().on_message_complete()
                 return
@@ -116,8 +125,9 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             self._refused = False
 
         def on_response_complete(self) -> None:
+            waiting.discard(self)
             if not self._refused:
-                shedding.answered(len(self.tasks), time.monotonic())
+                shedding.answered(self._under_way(), time.monotonic())
                 if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
                     self._refused = True  # answered before it was all there
                     self.flow.resume_reading()
@@ -126,6 +136,36 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
                         self.transport.close()
                     return
             super().on_response_complete()
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            self._running = cycle
+            super()._start_asgi_task(cycle, app)
+            if cycle.more_body:
+                waiting.add(self)
+
+        def _under_way(self) -> int:
+            """Requests that are let in, whole and not answered: who sends slowly holds up nobody else."""
+            return len(self.tasks) - len(waiting)
+
+        def _refused_at_once(self, data: bytes) -> bool:
+            """Refuse a request that came in one piece, where nothing else is under way on this connection."""
+            if (
+                not self._in_header
+                or self._header_bytes
+                or not (self.cycle is None or self.cycle.response_complete)
+                or self.flow.write_paused
+                or not shedding.refuses(self._under_way())
+            ):
+                return False
+            answer = shedding.at_once(data, LARGEST_HEADER, max_body)
+            if answer is None:
+                return False
+            self.transport.write(answer)
+            self._stop_timer()
+            self._spoke = True
+            if self.timeout_keep_alive_task is None:
+                self._await_next()
+            return True
 
         def _refuse(self, route: str) -> None:
             """Answer a header; what follows it is read and thrown away, so that the connection can go on."""
@@ -142,6 +182,10 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             self._say(RefusalError(400, "bad_request", "This is no HTTP request that can be read."))
 
         def timeout_keep_alive_handler(self) -> None:
+            if self._spoke:  # after each refusal anew would cost as much as the refusal
+                self._spoke = False
+                self._await_next()
+                return
             if self.transport.get_write_buffer_size():
                 self._cut_off()  # it has not read its answer for all that time
             super().timeout_keep_alive_handler()
@@ -155,6 +199,11 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             self._stop_timer()
             super().resume_writing()
 
+        def _await_next(self) -> None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
         def _await_header(self) -> None:
             self._timer = self.loop.call_later(client_timeout, self._cut_off)
 
@@ -164,9 +213,9 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         def _leave(self) -> None:
             """Nobody waits for the answer to the present request any more."""
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
+            if self._running is not None and not self._running.response_complete:
+                self._running.disconnected = True
+                self._running.message_event.set()
 
         def _stop_timer(self) -> None:
             if self._timer is not None:

@@ -31,6 +31,7 @@ from valuerec.serving.shedding import Shedding
 
 _BACKLOG: Final = 4096  # connections that wait to be taken up
 _ACCEPTED: Final = 16  # of these in one turn of the loop, which libuv gives each handle of the listener one
+_RARELY: Final = 20_000, 20, 20  # Python's looking for cycles of garbage took a seventh of the time, and there are few
 _SWITCH: Final = 0.0005  # seconds after which the ranking thread lets the loop have its turn
 
 
@@ -141,6 +142,7 @@ def run(
     )
     server = _Server(config, service)
     gc.freeze()  # the catalogue stays; looking through it again would take milliseconds
+    gc.set_threshold(*_RARELY)
 
     async def main() -> None:
         if attach is not None:
