@@ -28,7 +28,7 @@ class Settings:
         max_body: bytes of a request's body; more is refused with 413.
         max_connections: open connections of a process; more are closed with 503.
         client_timeout: seconds that a client may take for its header, for its body, and for reading a stalled answer.
-        keep_alive: seconds that an idle connection is kept.
+        keep_alive: seconds that an idle connection is kept; up to twice as many after a refusal.
         reload_every: seconds between looks at the model's path; 0 never looks.
         drain_delay: seconds between failing readiness and closing the door.
         drain_timeout: seconds that requests then have to end.
