@@ -19,6 +19,7 @@ from valuerec.dataset import LONGEST_WINDOW
 from valuerec.errors import ValuerecError
 from valuerec.folders import read_json
 from valuerec.methods import METHODS, Method
+from valuerec.plain import plain
 
 LARGEST_CONFIG: Final = 256 << 10  # bytes
 MOST_ITEMS: Final = (1 << 31) - 2  # an index, and padding's, are kept in 32 bits
@@ -157,5 +158,5 @@ def checked(where: str, field: str, check: Callable[[], _Answer]) -> _Answer:
         return check()
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part)[:100] for part in (field, *first["loc"]) if part != "")
+        place = ".".join(plain(str(part)[:100], one_line=True) for part in (field, *first["loc"]) if part != "")
         raise ValuerecError(f"{where}, field {place or 'all of it'}: {first['msg']}; make it again.") from error

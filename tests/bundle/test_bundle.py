@@ -367,6 +367,12 @@ def test_metrics_are_not_believed(copy: Path, lie: str, capsys: pytest.CaptureFi
         Versions(copy, 1.0, lambda *_: None)
 
 
+def test_a_field_of_several_lines_is_named_in_one(copy: Path) -> None:
+    change(copy, CONFIG, rewards={"\nclick\r\u2028": 1.0})
+    with pytest.raises(ValuerecError, match=r"config\.json, field rewards\.␊click␍�\.\[key\]: [^\n]*\.$"):
+        vr.load(copy)
+
+
 @pytest.mark.parametrize("rewards", [[1], {"click": "x"}, {"click": None}, {"view": 1.0}])
 def test_rewards_are_not_believed(copy: Path, rewards: Any) -> None:
     change(copy, CONFIG, rewards=rewards)
