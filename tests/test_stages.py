@@ -115,6 +115,13 @@ def test_info_tells_all_about_a_run_and_a_dataset(run: Path, small: Dataset) -> 
     assert told["kind"] == "dataset" and told["counts"]["items"] == 30 and "config" not in told
 
 
+@pytest.mark.parametrize(("kind", "says"), [("shelf", "a shelf"), ("\n", "something else"), ([], "something else")])
+def test_info_names_what_it_does_not_know_on_one_line(tmp_path: Path, kind: Any, says: str) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"kind": kind}))
+    with pytest.raises(UsageError, match=f"^{tmp_path} is {says}, not a dataset, run or bundle; name one of these.$"):
+        vr.info(tmp_path)
+
+
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, method: str, number: int) -> None:
     """A Ctrl-C in the number-th call of a method of the trainer's."""
     real, calls = getattr(Trainer, method), iter(range(1, 1_000_000))

@@ -304,7 +304,7 @@ def kind_of(folder: Path) -> str | None:
 
 def _kind(manifest: Any) -> str | None:
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    return kind if isinstance(kind, str) else None
+    return kind if isinstance(kind, str) and kind.isascii() and kind.isalpha() else None  # others are no kinds of ours
 
 
 def check_made(folder: Path, what: str) -> None:
@@ -331,8 +331,7 @@ def read_manifest(folder: Path, kind: str, version: int, shape: type[Manifest] =
     text = read_bytes(path, LARGEST_MANIFEST)
     manifest = _read_json(path, text)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = _kind(manifest) or ""
-        found = found if found.isalpha() else "folder of something else"
+        found = _kind(manifest) or "folder of something else"
         raise UsageError(f"{folder} is no valuerec {kind} but a {found[:30]}; name a {kind}.")
     if not isinstance(manifest.get("schema_version"), int) or manifest["schema_version"] > version:
         raise NewerFormatError(

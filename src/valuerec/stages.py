@@ -174,7 +174,7 @@ def info(path: str | Path) -> dict[str, Any]:
     elif kind == "dataset":
         answer = read_manifest(folder, kind, DATASET_VERSION, DatasetManifest)
     else:
-        found = f"{kind or 'something else'}"[:30]
+        found = f"a {kind[:30]}" if kind else "something else"
         raise UsageError(f"{path} is {found}, not a dataset, run or bundle; name one of these.")
     with explained_io(f"Reading {path}"):
         answer["damaged"] = damaged_files(folder, answer)

@@ -115,6 +115,25 @@ def test_a_stopped_job_goes_on_to_the_same_bytes(model: Path, source: Path, out:
     assert not list(source.parent.glob(".*"))
 
 
+@pytest.mark.parametrize("out", ["out.parquet", "out.jsonl", "out.tsv"])
+def test_a_job_that_is_stopped_while_it_joins_its_parts_goes_on_to_the_same_bytes(
+    model: Path, source: Path, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, target = source.with_name(f"whole{Path(out).suffix}"), source.with_name(out)
+    vr.recommend(model, source, out=undisturbed, k=5)
+
+    def stopped(self: Work, answers: Path) -> None:
+        assert answers.read_bytes() == undisturbed.read_bytes()
+        raise StopError
+
+    with monkeypatch.context() as patch, pytest.raises(StopError):
+        patch.setattr(Work, "finish", stopped)
+        vr.recommend(model, source, out=target, k=5)
+    assert (source.with_name(f".{out}.partial") / "answers").is_file()
+    vr.recommend(model, source, out=target, k=5, resume=True)
+    assert target.read_bytes() == undisturbed.read_bytes() and not list(source.parent.glob(".*"))
+
+
 def test_the_number_of_threads_changes_nothing(model: Path, source: Path) -> None:
     before, found = torch.get_num_threads(), []
     try:

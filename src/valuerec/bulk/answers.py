@@ -78,14 +78,14 @@ def write_part(path: Path, ending: str, answers: Sequence[Answers], catalogue: C
 
 
 def join_parts(path: Path, ending: str, parts: Iterable[Path]) -> None:
-    """Write the file that the parts make."""
+    """Write the file that the parts make, whatever a killed process left of it."""
     if ending == ".parquet":
         with pq.ParquetWriter(path, _SCHEMA, use_dictionary=_REPEATED) as writer:
             for part in parts:
                 writer.write_table(pq.read_table(part, schema=_SCHEMA).combine_chunks())
         return
-    if ending in (".csv", ".tsv"):
-        with path.open("w", encoding="utf-8", newline="") as text:
+    with path.open("w", encoding="utf-8", newline="") as text:
+        if ending in (".csv", ".tsv"):
             _csv_writer(text, ending).writerow(_CSV)
     with path.open("ab") as file:
         for part in parts:
