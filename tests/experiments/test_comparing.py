@@ -12,7 +12,7 @@ from valuerec.evaluation.significance import holm
 from valuerec.experiments import comparing
 from valuerec.experiments.cell import Figures, slug_of
 from valuerec.experiments.comparing import compare, comparisons_of, pairs, significance_sheets
-from valuerec.experiments.making import write_ranks
+from valuerec.experiments.ranks import write_ranks
 from valuerec.experiments.results import Results
 from valuerec.experiments.table import lines_of
 

@@ -57,6 +57,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         cell(method="vpq", seed=SEED, variant=f"penalty={value}", score=0.1 * place)
         for place, value in enumerate(grids()["vpq"].values)
     ]
+    tuning.append(cell(method="vpq", seed=SEED, variant="penalty=0.125", score=0.9))  # of an earlier grid
     made = write_results(folder, table1=table, figure2=figure, tuning=tuning)
     save(figure2.draw(figure), folder / "figure2")
     return made
@@ -101,7 +102,26 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
 def test_the_chosen_hyper_parameter_is_told(results: Results) -> None:
     (section,) = (section for section in sections_of(results) if section.title == "Hyper-parameters")
     ((row,),) = section.sheets[0].groups
-    assert row[:2] == ["vpq", "penalty"] and row[-1] == str(grids()["vpq"].values[-1])
+    assert row[:2] == ["sasrec-vpq", "penalty"] and row[-2:] == [str(grids()["vpq"].values[-1]), "0.125: 0.9000"]
+    assert "at the edge of its grid, so that a value beyond it might do better, for sasrec-vpq" in section.text[1]
+
+
+def test_a_best_value_inside_its_grid_is_told_too(tmp_path: Path) -> None:
+    scores = zip(grids()["vpq"].values, (0.1, 0.3, 0.2, 0.1), strict=True)
+    tuning = [cell(method="vpq", seed=SEED, variant=f"penalty={value}", score=score) for value, score in scores]
+    (section,) = (
+        section for section in sections_of(write_results(tmp_path, tuning=tuning)) if section.title.startswith("Hyper")
+    )
+    assert section.text[1] == "No best value lies at the edge of its grid."
+
+
+def test_each_run_tells_what_the_floor_cut(tmp_path: Path) -> None:
+    older = {name: value for name, value in cell(seed=1).items() if name != "floored"}
+    table = [cell(), older, cell(method="supervised")]
+    (section,) = (each for each in sections_of(write_results(tmp_path, table1=table)) if each.title == "Every run")
+    (sheet,) = section.sheets
+    assert [row[sheet.head.index("floored")] for row in sheet.groups[0]] == ["2.00 %", "–", "–"]
+    assert "cut at zero" in section.text[0]
 
 
 def test_published_numbers_are_shown_for_the_published_dataset_alone(tmp_path: Path, results: Results) -> None:

@@ -53,6 +53,14 @@ def test_a_row_that_only_diverged_is_shown_without_figures() -> None:
     assert sheet.groups[0][0] == ["sasrec-sac", *["–"] * 5, "–", "0 (1 diverged)"]
 
 
+def test_a_collapsed_run_is_marked_and_counts() -> None:
+    collapsed = cell(method="cql", seed=1, trouble="collapsed: the best validation score, 0.0272, is below ...")
+    sheet = table_sheet(lines_of([cell(method="cql"), collapsed, cell(method="vpq")]), "Test")
+    assert sheet.groups[0][0][-1] == "2 (1 collapsed)" and sheet.groups[0][1][-1] == "1"
+    assert sheet.notes[0].startswith("Collapsed:")
+    assert not table_sheet(lines_of([cell(method="vpq")]), "Test").notes
+
+
 def test_markdown_marks_the_best_and_breaks_nothing() -> None:
     head, rule, *rows = markdown(table_sheet(lines_of([cell(method="rem", shift=0.5), cell(method="vpq")]), "Test"))
     assert {line.count("|") for line in (head, rule, *rows)} == {9}

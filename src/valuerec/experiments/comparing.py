@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from valuerec.errors import ValuerecError
 from valuerec.evaluation.significance import LEVEL, holm, paired_bootstrap
 from valuerec.experiments.cell import Figures, slug_of
+from valuerec.experiments.ranks import read_ranks
 from valuerec.experiments.results import SIGNIFICANCE, Results
 from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, control_rows, untrained_rows
 from valuerec.experiments.sheets import Sheet
@@ -113,22 +112,18 @@ def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
 
 def _compared(results: Results, own: Sequence[Figures], others: Sequence[Figures]) -> dict[str, dict[str, float]]:
     """The columns of one comparison."""
-    read = [[pq.read_table(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
-    session_E, event_E = (read[0][0][name].to_numpy() for name in ("session", "event"))
-    for table in (table for tables in read for table in tables):
-        if not np.array_equal(table["session"], session_E) or not np.array_equal(table["event"], event_E):
+    read = [[read_ranks(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
+    session_E, event_E, _ = read[0][0]
+    for ranks in (ranks for of_runs in read for ranks in of_runs):
+        if not np.array_equal(ranks.session_E, session_E) or not np.array_equal(ranks.event_E, event_E):
             raise ValuerecError(f"The files in {results.path / 'ranks'} are not of the same events; remove them.")
     rank_a_RE, rank_b_RE = (
-        _ranks(tables) if cells[0]["backbone"] != UNTRAINED else _ranks(tables)[0]
-        for tables, cells in zip(read, (own, others), strict=True)
+        np.stack([ranks.rank_E for ranks in of_runs]) if cells[0]["backbone"] != UNTRAINED else of_runs[0].rank_E
+        for of_runs, cells in zip(read, (own, others), strict=True)
     )
     compared = paired_bootstrap(rank_a_RE, rank_b_RE, event_E, session_E, resamples=RESAMPLES)
     found = {_column(kind, name): compared[kind][name] for kind, name in COLUMNS}
     return {name: dataclasses.asdict(each) for name, each in found.items() if each is not None}
-
-
-def _ranks(tables: Sequence[Any]) -> NDArray[np.int64]:
-    return np.stack([table["rank"].to_numpy().astype(np.int64) for table in tables])
 
 
 def _column(kind: str, name: str) -> str:

@@ -8,21 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from valuerec.experiments.cell import Figures
+from valuerec.experiments.cell import Figures, collapsed_in
 from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
 
 COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
 HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
+_COLLAPSE: Final = (
+    "Collapsed: the run's best validation score is below popularity's. Training failed there; it says nothing of what "
+    "the method is worth."
+)
 _NEAR: Final = 0.02  # the published samples were drawn without a seed: counts within 2 % are the published dataset
 
 
 class Line(NamedTuple):
     """A row of the table: what its seeds came to.
 
-    `values` holds the columns of each seed that ended well, `diverged` how many did not; `gain` is the Total over the
-    plain backbone's, in percent.
+    `values` holds the columns of each seed that ended well, `diverged` how many did not, `collapsed` how many ended
+    below popularity; `gain` is the Total over the plain backbone's, in percent.
     """
 
     row: Row
@@ -30,6 +34,7 @@ class Line(NamedTuple):
     values: Sequence[Sequence[float]]
     diverged: int
     gain: float | None
+    collapsed: int = 0
 
     @property
     def totals(self) -> list[float]:
@@ -69,7 +74,8 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
             plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
             gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
             if own:
-                lines.append(Line(row, protocol, values, sum(cell["diverged"] for cell in own), gain))
+                diverged, collapsed = (sum(map(is_so, own)) for is_so in (_diverged, collapsed_in))
+                lines.append(Line(row, protocol, values, diverged, gain, collapsed))
     return lines
 
 
@@ -77,6 +83,10 @@ def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list
     """By variant, in the order of `names`, each column's values on test over the seeds that ended well."""
     seeds = {name: _values([cell for cell in cells if cell["variant"] == name], "test") for name in names}
     return {name: [list(column) for column in zip(*own, strict=True)] for name, own in seeds.items() if own}
+
+
+def _diverged(cell: Figures) -> bool:
+    return bool(cell["diverged"])
 
 
 def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
@@ -114,12 +124,15 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
         title=title,
         head=("row", *HEADS, "Total", "gain %", "seeds"),
         groups=[[_shown(line) for line in group] for group in groups.values()],
+        notes=(_COLLAPSE,) if any(line.collapsed for line in lines) else (),
         best=frozenset(best),
     )
 
 
 def _shown(line: Line) -> list[str]:
-    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
+    ends = {"diverged": line.diverged, "collapsed": line.collapsed}
+    told = ", ".join(f"{count} {name}" for name, count in ends.items() if count)
+    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({told})" if told else "")
     columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
     gain = "–" if line.gain is None else f"{line.gain:+.2f}"
     return [line.row.name, *columns, spread(line.totals), gain, seeds]
