@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.made_up import cell, diverged, write_results
+from experiments.made_up import OPTIONS, cell, diverged, write_results
 from valuerec.errors import UsageError
 from valuerec.experiments import figure2
 from valuerec.experiments.contents import outcome, sections_of
@@ -113,6 +113,25 @@ def test_a_best_value_inside_its_grid_is_told_too(tmp_path: Path) -> None:
         section for section in sections_of(write_results(tmp_path, tuning=tuning)) if section.title.startswith("Hyper")
     )
     assert section.text[1] == "No best value lies at the edge of its grid."
+
+
+def test_it_is_told_how_often_the_limit_ended_a_run(tmp_path: Path) -> None:
+    most = 20 * 2  # epochs of 400 events in batches of 256
+    table = [cell(steps=most, best_step=most), cell(seed=1, steps=most, best_step=most - 2), cell(seed=2, steps=30),
+             cell("untrained", "sknn", steps=None, best_step=None), diverged(method="rem")]  # fmt: skip
+    trials = [cell(method="vpq", seed=SEED, variant="penalty=20", steps=most, best_step=10)]
+    few = OPTIONS | {"training": OPTIONS["training"] | {"max_steps": 7}}
+    table.append(cell(method="sac", protocol="released", options=few, steps=7, best_step=7))
+    results = write_results(tmp_path, table1=table, tuning=trials)
+    (section,) = (each for each in sections_of(results) if each.title == "The limit of steps")
+    assert section.text[0].startswith("Of 5 runs, 4 used all the steps they had, and 2 had their best")
+    assert section.sheets[0].groups == [
+        [
+            ["sasrec-vpq", "ours", "trial", "1", "1", "0"],
+            ["sasrec-vpq", "ours", "table", "3", "2", "1"],
+            ["sasrec-sac", "released", "table", "1", "1", "1"],
+        ]
+    ]
 
 
 def test_each_run_tells_what_the_floor_cut(tmp_path: Path) -> None:

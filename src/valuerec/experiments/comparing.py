@@ -1,7 +1,7 @@
 """Which differences of the table hold: paired bootstraps of the kept ranks, Holm's correction within a backbone.
 
-Each method is compared with the plain one and with the next best (by Total on test), and VPQ with the best control. The
-family of a backbone is all its comparisons on all four columns.
+Each method is compared with the plain one and with the next best (by Total on test), and SASRec's VPQ with every
+control. The family of a backbone and protocol is all its comparisons on all four columns.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def comparisons_of(results: Results) -> list[dict[str, Any]]:
 def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
     """What is compared with what, each pair once: rows of one backbone and protocol with two seeds or more.
 
-    The best control may also be a baseline, which has no seed and no backbone.
+    A control may also be a baseline, which has no seed and no backbone.
     """
     controls = {*control_rows(), *untrained_rows()}
     enough = [line for line in lines if len(line.values) >= _FEWEST or (line.untrained and line.values)]
@@ -87,8 +87,8 @@ def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
         rivals = [line for line in ranked if line.row in controls and (line in family or line.untrained)]
         seen = set()
         for place, line in enumerate(family):
-            best_control = rivals[:1] if line.row == Row(CONTROLLED, "vpq") and protocol == "ours" else []
-            for other in plain + family[place + 1 : place + 2] + best_control:
+            against = rivals if line.row == Row(CONTROLLED, "vpq") and protocol == "ours" else []
+            for other in plain + family[place + 1 : place + 2] + against:
                 pair = frozenset((line.row, other.row))
                 if line is not other and pair not in seen:
                     seen.add(pair)
@@ -100,13 +100,14 @@ def _is_of(cell: Figures, line: Line) -> bool:
 
 
 def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
-    """Of the files that a comparison is made of; None where one is missing."""
+    """Of the ranks that a comparison is made of; None where some are missing."""
     digest = hashlib.sha256(f"{RESAMPLES} resamples".encode())
     for cell in cells:
         path = results.ranks(slug_of(cell))
         if not path.is_file():
             return None
-        digest.update(path.read_bytes())
+        for array_E in read_ranks(path):
+            digest.update(np.ascontiguousarray(array_E).tobytes())
     return digest.hexdigest()
 
 
