@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.experiments.cell import Figures, key_of
+from valuerec.experiments.cell import Figures, Key, key_of
 from valuerec.folders import explained_io, read_json, write_text
 
 TUNING: Final = "tuning"
-
-Key = tuple[str, str, str, str, int]
 
 _NEEDED = ("backbone", "method", "protocol", "variant", "seed", "options", "dataset", "validation")
 

@@ -17,6 +17,7 @@ from valuerec.methods import method_named
 from valuerec.training import TrainConfig
 from valuerec.training.run import describe
 
+Key = tuple[str, str, str, str, int]  # backbone, method, protocol, variant, seed
 Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.making` says what it holds
 
 COLLAPSED: Final = "collapsed"  # begins the `trouble` of a cell that ended below popularity
@@ -60,7 +61,7 @@ class Cell:
     test: bool = True
 
     @property
-    def key(self) -> tuple[str, str, str, str, int]:
+    def key(self) -> Key:
         """What tells the cells of one file apart."""
         return self.backbone, self.method, self.protocol, self.variant, self.seed
 
@@ -100,7 +101,7 @@ class Cell:
         return options_of(describe(self.config(), dataset))
 
 
-def _slug(key: tuple[str, str, str, str, int]) -> str:
+def _slug(key: Key) -> str:
     return "_".join(part for part in (*key[:-1], f"seed{key[-1]}") if part)
 
 
@@ -109,7 +110,7 @@ def slug_of(figures: Figures) -> str:
     return _slug(key_of(figures))
 
 
-def key_of(figures: Figures) -> tuple[str, str, str, str, int]:
+def key_of(figures: Figures) -> Key:
     """The key of a recorded cell."""
     backbone, method, protocol, variant = (figures[name] for name in ("backbone", "method", "protocol", "variant"))
     return backbone, method, protocol, variant, figures["seed"]

@@ -14,7 +14,7 @@ from valuerec.experiments.comparing import comparisons_of, significance_sheets
 from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.rows import Row
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
+from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet, troubles_of
 from valuerec.experiments.tuning import grids
 from valuerec.folders import read_json
 from valuerec.training.config import PROTOCOLS
@@ -126,10 +126,8 @@ def _by_protocol(lines: Sequence[Line], split: str) -> list[Sheet]:
 def _troubles(cells: Sequence[Figures]) -> list[str]:
     """A sentence on each run that diverged or collapsed."""
     return [
-        f"{cell['backbone']}-{cell['method']}, {protocol}seed {cell['seed']}: {cell['trouble']}"
-        for cell in cells
-        if cell["trouble"]
-        for protocol in ["" if cell["protocol"] == "ours" else f"{cell['protocol']}, "]
+        f"{Row(backbone, method).name}, {'' if protocol == 'ours' else f'{protocol}, '}seed {seed}: {trouble}"
+        for (backbone, method, protocol, _, seed), trouble in troubles_of(cells).items()
     ]
 
 
@@ -145,7 +143,7 @@ def tuning_sections(results: Results) -> list[Section]:
         if not known:
             continue
         best = in_grid.index(max(known))
-        if best in (0, len(grid.values) - 1):
+        if best in (in_grid.index(known[0]), len(in_grid) - 1 - in_grid[::-1].index(known[-1])):  # of those tried
             at_edge.append(f"{name} ({grid.option} {grid.values[best]})")
         tried = [f"{value}: {_score(score)}" for value, score in zip(grid.values, in_grid, strict=True)]
         dropped = [f"{variant.partition('=')[2]}: {_score(score)}" for variant, score in scores.items()]

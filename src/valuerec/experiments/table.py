@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from valuerec.experiments.cell import Figures, collapsed_in
+from valuerec.experiments.cell import COLLAPSED, Figures, Key, key_of
 from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
@@ -16,8 +16,8 @@ from valuerec.training.config import PROTOCOLS
 COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
 HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
 _COLLAPSE: Final = (
-    "Collapsed: the run's best validation score is below popularity's. Training failed there; it says nothing of what "
-    "the method is worth."
+    "Collapsed: the run's best validation score is below popularity's or below half of the plain backbone's. Training "
+    "failed there; it says nothing of what the method is worth."
 )
 _NEAR: Final = 0.02  # the published samples were drawn without a seed: counts within 2 % are the published dataset
 
@@ -25,8 +25,8 @@ _NEAR: Final = 0.02  # the published samples were drawn without a seed: counts w
 class Line(NamedTuple):
     """A row of the table: what its seeds came to.
 
-    `values` holds the columns of each seed that ended well, `diverged` how many did not, `collapsed` how many ended
-    below popularity; `gain` is the Total over the plain backbone's, in percent.
+    `values` holds the columns of each seed that ended well, `diverged` how many did not, `collapsed` how many came
+    to next to nothing (`troubles_of`); `gain` is the Total over the plain backbone's, in percent.
     """
 
     row: Row
@@ -56,6 +56,29 @@ class Line(NamedTuple):
         return [values[place] for values in self.values]
 
 
+def troubles_of(cells: Sequence[Figures]) -> dict[Key, str]:
+    """What went wrong in these cells, in a sentence, by their keys: what they tell of themselves, and collapses.
+
+    A run collapsed where its best validation score is below popularity's, or below half of the plain backbone's: the
+    methods differ by hundredths, so that is no method's worth.
+    """
+    plain: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        if cell["method"] == PLAIN and cell["score"] is not None:
+            plain.setdefault((cell["backbone"], cell["protocol"]), []).append(cell["score"])
+    troubles = {}
+    for cell in cells:
+        scores = plain.get((cell["backbone"], cell["protocol"]))
+        if cell["trouble"]:
+            troubles[key_of(cell)] = cell["trouble"]
+        elif scores and cell["score"] is not None and cell["score"] < statistics.mean(scores) / 2:
+            troubles[key_of(cell)] = (
+                f"{COLLAPSED}: the best validation score, {cell['score']:.4f}, is below half of the plain backbone's, "
+                f"{statistics.mean(scores):.4f}."
+            )
+    return troubles
+
+
 def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
     """The rows of the table that these cells make, in the table's order, protocol by protocol.
 
@@ -63,7 +86,8 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
         cells: finished ones.
         split: test or validation.
     """
-    by_row: dict[tuple[str, Row], list[Figures]] = {}
+    cells, by_row = list(cells), dict[tuple[str, Row], list[Figures]]()
+    told = troubles_of(cells)
     for cell in sorted(cells, key=lambda cell: cell["seed"]):
         by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
     lines = []
@@ -74,7 +98,8 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
             plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
             gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
             if own:
-                diverged, collapsed = (sum(map(is_so, own)) for is_so in (_diverged, collapsed_in))
+                diverged = sum(cell["diverged"] for cell in own)
+                collapsed = sum(told.get(key_of(cell), "").startswith(COLLAPSED) for cell in own)
                 lines.append(Line(row, protocol, values, diverged, gain, collapsed))
     return lines
 
@@ -83,10 +108,6 @@ def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list
     """By variant, in the order of `names`, each column's values on test over the seeds that ended well."""
     seeds = {name: _values([cell for cell in cells if cell["variant"] == name], "test") for name in names}
     return {name: [list(column) for column in zip(*own, strict=True)] for name, own in seeds.items() if own}
-
-
-def _diverged(cell: Figures) -> bool:
-    return bool(cell["diverged"])
 
 
 def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
