@@ -59,8 +59,10 @@ def sections_of(results: Results) -> list[Section]:
     sections = [*table_sections(results), *figure_sections(results), *tuning_sections(results)]
     if any(results.cells(name) for name in BOOKS):
         sections.append(configuration_section(results))
+    if results.cells("table1") or results.cells("tuning"):
+        sections.append(limits_section(results))
     if results.cells("table1"):
-        sections += [limits_section(results), runs_section(results)]
+        sections.append(runs_section(results))
     return sections
 
 
