@@ -599,7 +599,7 @@ def reproduce(
     backbone
         Of figure2 (sasrec) or figure3 (nextitnet).
     tuning
-        Choose each method's hyper-parameter on validation first, with four trials each.
+        Choose hyper-parameters on validation first, with four trials each; released has the values of the paper's code.
     epochs
         Passes over the training sessions, at most.
     patience

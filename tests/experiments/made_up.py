@@ -12,8 +12,8 @@ import numpy as np
 from valuerec.dataset import CLICK, PURCHASE
 from valuerec.evaluation import SessionRanks, metrics_of, selection_score
 from valuerec.experiments.cell import Figures, slug_of
-from valuerec.experiments.making import write_ranks
-from valuerec.experiments.results import Results, ranks_file
+from valuerec.experiments.ranks import ranks_file, write_ranks
+from valuerec.experiments.results import Results
 
 DATASET: dict[str, Any] = {
     "name": "made-up",
@@ -70,6 +70,7 @@ def cell(backbone: str = "sasrec", method: str = "vpq", seed: int = 0, shift: fl
         "diverged": False,
         "trouble": None,
         "outside": 0.01 if critic else None,
+        "floored": 0.02 if critic else None,
         "curve": [[100 * n, round(score * (1 - 0.8 ** (3 * n)) - 0.001 * max(0, n - 3), 6)] for n in range(1, 7)],
         "histograms": dict.fromkeys(names, histogram) if critic else None,
         "commit": "abc",
@@ -82,7 +83,7 @@ def cell(backbone: str = "sasrec", method: str = "vpq", seed: int = 0, shift: fl
 
 def diverged(**names: Any) -> Figures:
     """A cell that came to nothing."""
-    nothing = dict.fromkeys(("test", "validation", "score", "seconds", "outside", "histograms"))
+    nothing = dict.fromkeys(("test", "validation", "score", "seconds", "outside", "floored", "histograms"))
     return cell(**names, diverged=True, trouble="Training diverged before step 50: a loss is not a finite number.",
                 curve=[], **nothing)  # fmt: skip
 

@@ -30,12 +30,18 @@ def test_a_cell_replaces_one_of_its_key(tmp_path: Path) -> None:
     assert list(book(tmp_path).cells.values()) == [cell(shift=0.2)]
 
 
-def test_two_writers_keep_each_others_cells(tmp_path: Path) -> None:
-    first, second = book(tmp_path), book(tmp_path)
-    first.add(cell(seed=0))
-    second.add(cell(seed=1))
-    first.add(cell(seed=2))
-    assert set(book(tmp_path).cells) == {key_of(cell(seed=seed)) for seed in range(3)} == set(first.cells)
+def test_a_cell_is_taken_out(tmp_path: Path) -> None:
+    for seed in range(2):
+        book(tmp_path).add(cell(seed=seed))
+    book(tmp_path).remove(key_of(cell(seed=0)))
+    assert list(book(tmp_path).cells.values()) == [cell(seed=1)]
+
+
+def test_what_older_trials_read_of_the_test_split_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "tuning.json").write_text(json.dumps([cell(seed=1000), {**cell(seed=1001), "test": None}]))
+    read = Book(tmp_path / "tuning.json", DATASET["fingerprint"])
+    assert [each["test"] for each in read.cells.values()] == [None, None]
+    assert next(iter(read.cells.values())) == cell(seed=1000, test=None)
 
 
 def test_cells_of_another_dataset_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.made_up import cell, diverged, write_results
+from experiments.made_up import OPTIONS, cell, diverged, write_results
 from valuerec.errors import UsageError
 from valuerec.experiments import figure2
 from valuerec.experiments.contents import outcome, sections_of
@@ -57,6 +57,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         cell(method="vpq", seed=SEED, variant=f"penalty={value}", score=0.1 * place)
         for place, value in enumerate(grids()["vpq"].values)
     ]
+    tuning.append(cell(method="vpq", seed=SEED, variant="penalty=0.125", score=0.9))  # of an earlier grid
     made = write_results(folder, table1=table, figure2=figure, tuning=tuning)
     save(figure2.draw(figure), folder / "figure2")
     return made
@@ -101,7 +102,45 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
 def test_the_chosen_hyper_parameter_is_told(results: Results) -> None:
     (section,) = (section for section in sections_of(results) if section.title == "Hyper-parameters")
     ((row,),) = section.sheets[0].groups
-    assert row[:2] == ["vpq", "penalty"] and row[-1] == str(grids()["vpq"].values[-1])
+    assert row[:2] == ["sasrec-vpq", "penalty"] and row[-2:] == [str(grids()["vpq"].values[-1]), "0.125: 0.9000"]
+    assert "at the edge of its grid, so that a value beyond it might do better, for sasrec-vpq" in section.text[1]
+
+
+def test_a_best_value_inside_its_grid_is_told_too(tmp_path: Path) -> None:
+    scores = zip(grids()["vpq"].values, (0.1, 0.3, 0.2, 0.1), strict=True)
+    tuning = [cell(method="vpq", seed=SEED, variant=f"penalty={value}", score=score) for value, score in scores]
+    (section,) = (
+        section for section in sections_of(write_results(tmp_path, tuning=tuning)) if section.title.startswith("Hyper")
+    )
+    assert section.text[1] == "No best value lies at the edge of its grid."
+
+
+def test_it_is_told_how_often_the_limit_ended_a_run(tmp_path: Path) -> None:
+    most = 20 * 2  # epochs of 400 events in batches of 256
+    table = [cell(steps=most, best_step=most), cell(seed=1, steps=most, best_step=most - 2), cell(seed=2, steps=30),
+             cell("untrained", "sknn", steps=None, best_step=None), diverged(method="rem")]  # fmt: skip
+    trials = [cell(method="vpq", seed=SEED, variant="penalty=20", steps=most, best_step=10)]
+    few = OPTIONS | {"training": OPTIONS["training"] | {"max_steps": 7}}
+    table.append(cell(method="sac", protocol="released", options=few, steps=7, best_step=7))
+    results = write_results(tmp_path, table1=table, tuning=trials)
+    (section,) = (each for each in sections_of(results) if each.title == "The limit of steps")
+    assert section.text[0].startswith("Of 5 runs, 4 used all the steps they had, and 2 had their best")
+    assert section.sheets[0].groups == [
+        [
+            ["sasrec-vpq", "ours", "trial", "1", "1", "0"],
+            ["sasrec-vpq", "ours", "table", "3", "2", "1"],
+            ["sasrec-sac", "released", "table", "1", "1", "1"],
+        ]
+    ]
+
+
+def test_each_run_tells_what_the_floor_cut(tmp_path: Path) -> None:
+    older = {name: value for name, value in cell(seed=1).items() if name != "floored"}
+    table = [cell(), older, cell(method="supervised")]
+    (section,) = (each for each in sections_of(write_results(tmp_path, table1=table)) if each.title == "Every run")
+    (sheet,) = section.sheets
+    assert [row[sheet.head.index("floored")] for row in sheet.groups[0]] == ["2.00 %", "–", "–"]
+    assert "cut at zero" in section.text[0]
 
 
 def test_published_numbers_are_shown_for_the_published_dataset_alone(tmp_path: Path, results: Results) -> None:

@@ -19,10 +19,10 @@ import valuerec as vr
 from valuerec.dataset import CLICK, PURCHASE, Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import metrics_of
-from valuerec.experiments import reproducing
-from valuerec.experiments.cell import Cell, Figures
-from valuerec.experiments.comparing import pq
+from valuerec.experiments import making, reproducing
+from valuerec.experiments.cell import Cell, Figures, collapsed_in, slug_of
 from valuerec.experiments.making import make_cell
+from valuerec.experiments.ranks import read_ranks
 from valuerec.experiments.results import Results
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import SEED, grids
@@ -51,9 +51,8 @@ def in_process(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) 
             work = folder / "work" / cell.slug
             work.mkdir(parents=True)
             book.add(make_cell(cell, dataset.path, work, "cpu") | {"wall_seconds": 1.0})
-            ranks = Results(book.path.parent).ranks(cell.slug)
-            ranks.parent.mkdir(exist_ok=True)
-            (work / "ranks.parquet").replace(ranks)
+            if cell.test:
+                (work / "ranks.parquet").replace(Results(book.path.parent).ranks(cell.slug))
 
     monkeypatch.setattr(reproducing, "run_cells", run)
 
@@ -109,10 +108,10 @@ def test_a_cell_holds_its_figures_and_its_ranks_give_them_again(small: Dataset, 
     cell = Cell(backbone="sasrec", method="vpq", seed=1, training=TRAINING)
     figures = make_cell(cell, small.path, tmp_path, "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["ranks.parquet"]  # the run is dropped
-    ranks = pq.read_table(tmp_path / "ranks.parquet")
-    assert metrics_of(ranks["rank"].to_numpy(), ranks["event"].to_numpy()) == figures["test"]
+    ranks = read_ranks(tmp_path / "ranks.parquet")
+    assert metrics_of(ranks.rank_E, ranks.event_E) == figures["test"]
     events = small.events_of("test")
-    assert ranks["session"].to_pylist() == small.session_of(np.arange(events.start, events.stop)).tolist()
+    assert ranks.session_E.tolist() == small.session_of(np.arange(events.start, events.stop)).tolist()
     assert figures["options"] == cell.options(small) and figures["dataset"] == small.fingerprint
     assert figures["steps"] == 6 and [figures["best_step"], round(figures["score"], 6)] in figures["curve"]
     assert set(figures["histograms"]) == {"value", "spread", "weight"} and 0 <= figures["outside"] <= 1
@@ -122,9 +121,53 @@ def test_a_cell_holds_its_figures_and_its_ranks_give_them_again(small: Dataset, 
 @pytest.mark.parametrize("method", ["popularity", "sknn"])
 def test_a_baseline_is_a_cell_without_training(small: Dataset, tmp_path: Path, method: str) -> None:
     figures = make_cell(Cell(backbone="untrained", method=method), small.path, tmp_path)
-    ranks = pq.read_table(tmp_path / "ranks.parquet")
-    assert metrics_of(ranks["rank"].to_numpy(), ranks["event"].to_numpy()) == figures["test"]
+    ranks = read_ranks(tmp_path / "ranks.parquet")
+    assert metrics_of(ranks.rank_E, ranks.event_E) == figures["test"]
     assert figures["steps"] is None and figures["score"] > 0 and not figures["diverged"]
+
+
+@pytest.mark.parametrize("names", [("sasrec", "vpq"), ("untrained", "sknn")])
+def test_a_trial_does_not_read_the_test_split(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    asked = []
+    once = Dataset.events_of
+    monkeypatch.setattr(Dataset, "events_of", lambda self, split: asked.append(split) or once(self, split))
+    cell = Cell(backbone=names[0], method=names[1], training={"max_steps": 2}, test=False)
+    monkeypatch.setattr("valuerec.training._check_trainable", lambda dataset: None)  # which counts the splits
+    figures = make_cell(cell, small.path, tmp_path, "cpu")
+    assert "test" not in asked and "validation" in asked
+    assert figures["test"] is None and figures["validation"] and figures["score"] and not list(tmp_path.iterdir())
+
+
+def test_a_cell_tells_how_often_the_floor_cut(small: Dataset, tmp_path: Path) -> None:
+    share = {}
+    for method, options in {"cql": {"weight": 30.0}, "supervised": {}, "reward-weighted": {"floor": 0.5}}.items():
+        work = tmp_path / method
+        work.mkdir()
+        cell = Cell(backbone="caser", method=method, method_options=options, training={"max_steps": 60})
+        share[method] = make_cell(cell, small.path, work, "cpu")["floored"]
+    assert 0 < share["cql"] <= 1 and share["supervised"] is None and share["reward-weighted"] is None
+
+
+def test_floored_is_a_mean_over_all_steps() -> None:
+    lines = [{"step": 50, "td": 1.0, "floored": 0.5}, {"step": 60, "td": 1.0, "floored": 0.2}]
+    assert making._floored(lines) == pytest.approx((50 * 0.5 + 10 * 0.2) / 60)
+
+
+def test_what_ends_below_popularity_is_called_collapsed(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popular = make_cell(Cell(backbone="untrained", method="popularity"), small.path, tmp_path)
+    assert popular["trouble"] is None and not collapsed_in(popular)
+    cell = Cell(backbone="sasrec", method="supervised", training={"max_steps": 2})
+    for score, collapsed in ((popular["score"], False), (popular["score"] - 1e-4, True)):
+        found = making._collapsed(score, small)
+        assert collapsed_in({"trouble": found}) == collapsed
+        assert not collapsed or f"below popularity's, {popular['score']:.4f}." in found
+    monkeypatch.setattr(making, "_collapsed", lambda score, dataset: f"collapsed: {score}, of all things.")
+    figures = make_cell(cell, small.path, tmp_path, "cpu")
+    assert collapsed_in(figures) and not figures["diverged"] and figures["test"]
 
 
 def test_a_cell_that_diverges_is_one_all_the_same(small: Dataset, tmp_path: Path) -> None:
@@ -157,10 +200,77 @@ def test_tuning_comes_first_and_decides(small: Dataset, tmp_path: Path, monkeypa
     assert [cell["options"]["backbone"]["dropout"] for cell in plain] == grids()["supervised"].values
     assert [cell["options"]["method"]["penalty"] for cell in own] == grids()["vpq"].values
     assert len(tried) == 8 and {cell["seed"] for cell in tried} == {SEED}
+    assert all(cell["test"] is None for cell in tried) and all(cell["test"] for cell in table)
+    assert len(list((tmp_path / "out" / "ranks").iterdir())) == len(table)
     assert [cell["seed"] for cell in table] == [0, 1]
     best, best_own = (max(cells, key=lambda cell: cell["score"])["options"] for cells in (plain, own))
     assert all(cell["options"]["backbone"] == best["backbone"] for cell in own + table)
     assert {cell["options"]["method"]["penalty"] for cell in table} == {best_own["method"]["penalty"]}
+
+
+def test_what_was_made_with_another_choice_is_set_aside_and_made_anew(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    out = tmp_path / "out"
+    options = TINY | {"tuning": True, "quiet": False, "seeds": 1, "data": small, "out": out}
+    vr.reproduce("table1", rows=["sasrec-supervised", "gru4rec-supervised"], **options)
+    first, kept = Results(out).cells("table1")[0], cells_of(out)["supervised"]
+    before = read_ranks(Results(out).ranks(slug_of(first)))
+    assert "aside" not in capsys.readouterr().err
+
+    def choose(place: int) -> float:
+        book = Results(out).book("tuning")
+        for number, value in enumerate(grids()["supervised"].values):
+            key = ("sasrec", "supervised", "ours", f"dropout={value}", SEED)
+            book.add(book.cells[key] | {"score": float(number == place)})
+        return float(grids()["supervised"].values[place])
+
+    chosen = first["options"]["backbone"]["dropout"]
+    other = choose(2 if chosen != grids()["supervised"].values[2] else 1)
+    shutil.rmtree(tmp_path / "work")
+    vr.reproduce("table1", rows=["sasrec-supervised", "gru4rec-supervised"], **options)
+    told = capsys.readouterr().err
+    assert f"sasrec-supervised (seed 0) with dropout = {chosen} (now {other}). They are set aside" in told
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["sasrec_supervised_ours_seed0"]
+    table = {cell["backbone"]: cell for cell in Results(out).cells("table1")}
+    assert table["sasrec"]["options"]["backbone"]["dropout"] == other and timeless(table["gru4rec"]) == kept
+    (earlier,) = Results(out).cells("earlier")
+    assert earlier == first | {"variant": f"dropout={chosen}"}
+    assert np.array_equal(read_ranks(Results(out).ranks(slug_of(earlier))).rank_E, before.rank_E)
+
+    choose(grids()["supervised"].values.index(chosen))
+    shutil.rmtree(tmp_path / "work")
+    vr.reproduce("table1", rows=["sasrec-supervised"], **options)
+    assert not (tmp_path / "work").exists()  # it is taken over
+    assert {cell["backbone"]: cell for cell in Results(out).cells("table1")}["sasrec"] == first
+    assert np.array_equal(read_ranks(Results(out).ranks(slug_of(first))).rank_E, before.rank_E)
+    with pytest.raises(UsageError, match=r"max_steps = 6, and now it is 7"):
+        vr.reproduce("table1", rows=["sasrec-supervised"], **(options | {"max_steps": 7}))
+
+
+def test_the_released_protocol_is_not_tuned(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    rows = ["sasrec-supervised", "sasrec-uwac"]
+    options = TINY | {"tuning": True, "seeds": 1, "protocol": "released"}
+    vr.reproduce("table1", data=small, out=tmp_path / "out", rows=rows, **options)
+    results = Results(tmp_path / "out")
+    plain, uwac = results.cells("table1")
+    assert not results.cells("tuning")
+    assert plain["options"]["backbone"]["dropout"] == 0.1 and uwac["options"]["method"]["form"] == "released"
+
+
+def test_a_second_process_is_refused(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    out = tmp_path / "out"
+    lock = Results.of(out, small).lock()
+    with pytest.raises(UsageError, match=r"out is in use: another reproduce works there; wait for its end or stop it"):
+        vr.reproduce("table1", data=small, out=out, seeds=1, rows=["popularity"], **TINY)
+    assert not (out / "table1.json").exists()
+    lock.release()
+    for _ in range(2):
+        vr.reproduce("table1", data=small, out=out, seeds=1, rows=["popularity"], **TINY)
+    assert len(Results(out).cells("table1")) == 1
 
 
 def test_a_table_needs_nothing_to_draw_with_and_a_figure_does(

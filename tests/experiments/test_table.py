@@ -5,6 +5,7 @@ import statistics
 import pytest
 
 from experiments.made_up import cell, diverged
+from valuerec.experiments.cell import key_of
 from valuerec.experiments.rows import Row
 from valuerec.experiments.sheets import markdown
 from valuerec.experiments.table import (
@@ -15,6 +16,7 @@ from valuerec.experiments.table import (
     published_sheet,
     spread,
     table_sheet,
+    troubles_of,
 )
 
 
@@ -51,6 +53,26 @@ def test_means_totals_and_gains_by_hand() -> None:
 def test_a_row_that_only_diverged_is_shown_without_figures() -> None:
     sheet = table_sheet(lines_of([diverged(method="sac"), cell(method="vpq")]), "Test")
     assert sheet.groups[0][0] == ["sasrec-sac", *["–"] * 5, "–", "0 (1 diverged)"]
+
+
+def test_a_collapsed_run_is_marked_and_counts() -> None:
+    collapsed = cell(method="cql", seed=1, trouble="collapsed: the best validation score, 0.0272, is below ...")
+    sheet = table_sheet(lines_of([cell(method="cql"), collapsed, cell(method="vpq")]), "Test")
+    assert sheet.groups[0][0][-1] == "2 (1 collapsed)" and sheet.groups[0][1][-1] == "1"
+    assert sheet.notes[0].startswith("Collapsed:")
+    assert not table_sheet(lines_of([cell(method="vpq")]), "Test").notes
+
+
+def test_less_than_half_of_the_plain_backbones_is_a_collapse() -> None:
+    scores = (("supervised", 0, 0.3), ("supervised", 1, 0.2), ("cql", 0, 0.13), ("cql", 1, 0.12), ("rem", 0, 0.24))
+    cells = [cell("caser", method, seed, score=score) for method, seed, score in scores]
+    cells += [cell("caser", "vpq", protocol="released", score=0.01), diverged(backbone="caser", method="sac")]
+    told = troubles_of(cells)
+    assert told[key_of(cells[3])].startswith("collapsed: the best validation score, 0.1200, is below half of the plain")
+    assert told[key_of(cells[-1])] == cells[-1]["trouble"] and len(told) == 2
+    assert {line.row.method: line.collapsed for line in lines_of(cells)} == {
+        "supervised": 0, "sac": 0, "rem": 0, "cql": 1, "vpq": 0,
+    }  # fmt: skip
 
 
 def test_markdown_marks_the_best_and_breaks_nothing() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from methods import oracle
 from valuerec.methods import METHODS, Batch, CriticMethod, Method
 from valuerec.network import Network
-from valuerec.ops import Engine
+from valuerec.ops import Engine, native
 from valuerec.target import Pair, Target
 
 N, D, K, B = 5, 3, 3, 6
@@ -107,11 +107,11 @@ def batch_of(rows: list[oracle.Row]) -> Batch:
     )
 
 
-def drawn(method: Method, seed: int) -> oracle.Draws:
+def drawn(method: Method, seed: int, dtype: torch.dtype = torch.float64) -> oracle.Draws:
     """What the step will draw from the same seed."""
     torch.manual_seed(seed)
     heads = method.n_heads
-    alpha = torch.rand(heads, dtype=torch.float64) if heads > 1 else torch.ones(1, dtype=torch.float64)
+    alpha = torch.rand(heads, dtype=dtype) if heads > 1 else torch.ones(1, dtype=dtype)
     return oracle.Draws((alpha / alpha.sum()).numpy(), torch.randperm(B).tolist())
 
 
@@ -166,6 +166,52 @@ def test_loss_and_gradient_equal_the_oracles(
         along = float((gradient.to_dense().numpy().reshape(direction.shape) * direction).sum())
         assert along == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-6), part
     assert all(parameter.grad is None for parameter in other.parameters())
+
+
+@pytest.mark.skipif(bool(native.why_not()), reason=f"no compiled kernels here: {native.why_not()}")
+@pytest.mark.parametrize("released", [False, True], ids=["ours", "released"])
+@pytest.mark.parametrize("case", list(CASES))
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    scale=st.sampled_from([0.1, 0.7]),
+    penalty=st.floats(0, 20),
+    floor=st.sampled_from([0.0, 0.3, None]),
+    warm_up=st.sampled_from([0, 3]),
+)
+def test_with_the_kernels_they_equal_the_oracles_but_for_rounding(
+    case: str, released: bool, seed: int, scale: float, **options: Any
+) -> None:
+    """The native cross-entropy is that of states and weights rounded to bfloat16; all else is float32."""
+    method = method_of(case, **options)
+    name, chosen = method.name, dataclasses.asdict(method)
+    torch.manual_seed(seed)
+    network, other = (network_of(method, "native", scale).float() for _ in range(2))
+    critic = method.n_heads > 0
+    target = (Pair(network, other) if released else Target(other)) if critic else None
+    rows, draws = rows_of(np.random.default_rng(seed), 0.2), drawn(method, seed, torch.float32)
+    torch.manual_seed(seed)
+    batch = batch_of(rows)
+    batch = batch._replace(reward_B=batch.reward_B.float(), return_B=batch.return_B.float())
+    losses = method.losses(network, target, batch, step=2)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    fixed, frozen = numbers(network), numbers(other) if critic else None
+
+    def objective(theta: dict[str, np.ndarray]) -> float:
+        return oracle.objective(name, chosen, theta, fixed, frozen, rows, draws, released, step=2)
+
+    assert float(losses.total.detach()) == pytest.approx(objective(fixed), rel=0.01, abs=0.01)
+    gradients = {"table": network.backbone.table.grad, "item": network.item_head.weight_ND.grad}
+    if network.q_head is not None:
+        gradients["q"] = network.q_head.weight.grad
+    for part, gradient in gradients.items():
+        assert gradient is not None
+        found = gradient.to_dense().double().numpy().reshape(fixed[part].shape)
+        for place in np.ndindex(found.shape):
+            step = np.zeros_like(found)
+            step[place] = 1e-4
+            ends = [objective(fixed | {part: fixed[part] + sign * step}) for sign in (1, -1)]
+            assert found[place] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=0.03, abs=0.005), (part, place)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if issubclass(METHODS[case.split()[0]], CriticMethod)])

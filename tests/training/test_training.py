@@ -207,6 +207,15 @@ def test_a_method_without_a_critic_has_no_bounds(small: Dataset, tmp_path: Path)
     assert "outside" not in json.loads((run / "metrics.json").read_text())
 
 
+def test_a_trial_is_scored_on_validation_alone(small: Dataset, tmp_path: Path) -> None:
+    scored, trial = (
+        vr.train(small, out=tmp_path / str(test), method=vr.Supervised(), max_steps=3, test=test, quiet=True)
+        for test in (True, False)
+    )
+    whole, part = (json.loads((run / "metrics.json").read_text()) for run in (scored, trial))
+    assert "test" in whole and "test" not in part and part["validation"] == whole["validation"]
+
+
 def test_negative_rewards_are_refused_or_shifted(small: Dataset, tmp_path: Path) -> None:
     options = SMALL | {"rewards": vr.Rewards(click=-0.2, purchase=1.0), "max_steps": 2, "log_every": 1}
     with pytest.raises(UsageError, match="--reward-transform linear"):

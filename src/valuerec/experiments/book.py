@@ -1,25 +1,22 @@
 """The files that finished cells are written to: a JSON list, a line a cell, which grows cell by cell.
 
-A file is replaced whole, and read again under a lock before it is, so that a killed run loses only the cells in
-progress and several runs may share a folder.
+A file is replaced whole, so that a killed run loses only the cells in progress. One process at a time may write to a
+folder (`Results.lock`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.experiments.cell import Figures, key_of
+from valuerec.experiments.cell import Figures, Key, key_of
 from valuerec.folders import explained_io, read_json, write_text
 
-Key = tuple[str, str, str, str, int]
+TUNING: Final = "tuning"
 
-_NEEDED = ("backbone", "method", "protocol", "variant", "seed", "options", "dataset", "test", "validation")
+_NEEDED = ("backbone", "method", "protocol", "variant", "seed", "options", "dataset", "validation")
 
 
 class Book:
@@ -48,22 +45,21 @@ class Book:
             raise ValuerecError(f"{self.path} is no list of cells as this valuerec writes them; name another --out.")
         if any(cell["dataset"] != self.fingerprint for cell in content):
             raise UsageError(f"{self.path} holds cells of another dataset; name another folder with --out.")
+        if self.path.stem == TUNING:  # choices are made of it: what older trials read of the test split is dropped
+            content = [cell | {"test": None} for cell in content]
         return {key_of(cell): cell for cell in content}
 
     def add(self, figures: Figures) -> None:
         """Write one more finished cell; it replaces one of the same key."""
-        with explained_io(f"Writing {self.path}"), locked(self.path.parent):
-            self.cells = self._read() | {key_of(figures): figures}
+        self.cells[key_of(figures)] = figures
+        self._write()
+
+    def remove(self, key: Key) -> None:
+        """Take a cell out."""
+        del self.cells[key]
+        self._write()
+
+    def _write(self) -> None:
+        with explained_io(f"Writing {self.path}"):
             lines = ",\n".join(json.dumps(cell, allow_nan=False, ensure_ascii=False) for cell in self.cells.values())
             write_text(self.path, f"[\n{lines}\n]\n")
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which all valuerec processes ask for, while the block runs."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

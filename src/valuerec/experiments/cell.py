@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -17,7 +17,10 @@ from valuerec.methods import method_named
 from valuerec.training import TrainConfig
 from valuerec.training.run import describe
 
+Key = tuple[str, str, str, str, int]  # backbone, method, protocol, variant, seed
 Figures = dict[str, Any]  # a finished cell as JSON; `valuerec.experiments.making` says what it holds
+
+COLLAPSED: Final = "collapsed"  # begins the `trouble` of a cell that ended below popularity
 
 _DECIDES_NOTHING: Final = (
     "seed",
@@ -44,6 +47,7 @@ class Cell:
         backbone_options: fields of the backbone's configuration that are not its defaults.
         method_options: likewise of the method.
         training: likewise of `TrainConfig` (epochs, max_steps, patience).
+        test: whether the test split is read; not for a trial, of which a choice is made.
     """
 
     backbone: str
@@ -54,9 +58,10 @@ class Cell:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     method_options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    test: bool = True
 
     @property
-    def key(self) -> tuple[str, str, str, str, int]:
+    def key(self) -> Key:
         """What tells the cells of one file apart."""
         return self.backbone, self.method, self.protocol, self.variant, self.seed
 
@@ -96,7 +101,7 @@ class Cell:
         return options_of(describe(self.config(), dataset))
 
 
-def _slug(key: tuple[str, str, str, str, int]) -> str:
+def _slug(key: Key) -> str:
     return "_".join(part for part in (*key[:-1], f"seed{key[-1]}") if part)
 
 
@@ -105,7 +110,7 @@ def slug_of(figures: Figures) -> str:
     return _slug(key_of(figures))
 
 
-def key_of(figures: Figures) -> tuple[str, str, str, str, int]:
+def key_of(figures: Figures) -> Key:
     """The key of a recorded cell."""
     backbone, method, protocol, variant = (figures[name] for name in ("backbone", "method", "protocol", "variant"))
     return backbone, method, protocol, variant, figures["seed"]
@@ -122,16 +127,30 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def first_difference(asked: Mapping[str, Any], figures: Figures) -> tuple[str, Any, Any] | None:
+def collapsed_in(figures: Figures) -> bool:
+    """Whether a recorded cell's best was below popularity's, so that it says nothing of its method's worth."""
+    return (figures["trouble"] or "").startswith(COLLAPSED)
+
+
+def first_difference(
+    asked: Mapping[str, Mapping[str, Any]], figures: Figures, parts: Collection[str] | None = None
+) -> tuple[str, Any, Any] | None:
     """Where a recorded cell's options differ from those asked for: name, recorded value, asked value.
 
     An option that valuerec did not have yet when the cell was made counts as its default.
+
+    Args:
+        asked: as `Cell.options` gives them.
+        figures: the recorded cell.
+        parts: which of backbone, method, rewards and training are looked at; None for all.
     """
     kinds: dict[str, Any] = {}
     if figures["backbone"] != UNTRAINED:
         kinds = {"backbone": backbone_named(figures["backbone"]), "method": method_named(figures["method"])}
     kinds["training"] = TrainConfig
     for part, values in asked.items():
+        if parts is not None and part not in parts:
+            continue
         default = {each.name: each.default for each in fields(kinds[part])} if part in kinds else {}
         for name, value in values.items():
             recorded = figures["options"][part].get(name, default.get(name))

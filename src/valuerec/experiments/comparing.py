@@ -1,7 +1,7 @@
 """Which differences of the table hold: paired bootstraps of the kept ranks, Holm's correction within a backbone.
 
-Each method is compared with the plain one and with the next best (by Total on test), and VPQ with the best control. The
-family of a backbone is all its comparisons on all four columns.
+Each method is compared with the plain one and with the next best (by Total on test), and SASRec's VPQ with every
+control. The family of a backbone and protocol is all its comparisons on all four columns.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from valuerec.errors import ValuerecError
 from valuerec.evaluation.significance import LEVEL, holm, paired_bootstrap
 from valuerec.experiments.cell import Figures, slug_of
+from valuerec.experiments.ranks import read_ranks
 from valuerec.experiments.results import SIGNIFICANCE, Results
 from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, control_rows, untrained_rows
 from valuerec.experiments.sheets import Sheet
@@ -75,7 +74,7 @@ def comparisons_of(results: Results) -> list[dict[str, Any]]:
 def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
     """What is compared with what, each pair once: rows of one backbone and protocol with two seeds or more.
 
-    The best control may also be a baseline, which has no seed and no backbone.
+    A control may also be a baseline, which has no seed and no backbone.
     """
     controls = {*control_rows(), *untrained_rows()}
     enough = [line for line in lines if len(line.values) >= _FEWEST or (line.untrained and line.values)]
@@ -88,8 +87,8 @@ def pairs(lines: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
         rivals = [line for line in ranked if line.row in controls and (line in family or line.untrained)]
         seen = set()
         for place, line in enumerate(family):
-            best_control = rivals[:1] if line.row == Row(CONTROLLED, "vpq") and protocol == "ours" else []
-            for other in plain + family[place + 1 : place + 2] + best_control:
+            against = rivals if line.row == Row(CONTROLLED, "vpq") and protocol == "ours" else []
+            for other in plain + family[place + 1 : place + 2] + against:
                 pair = frozenset((line.row, other.row))
                 if line is not other and pair not in seen:
                     seen.add(pair)
@@ -101,34 +100,31 @@ def _is_of(cell: Figures, line: Line) -> bool:
 
 
 def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
-    """Of the files that a comparison is made of; None where one is missing."""
+    """Of the ranks that a comparison is made of; None where some are missing."""
     digest = hashlib.sha256(f"{RESAMPLES} resamples".encode())
     for cell in cells:
         path = results.ranks(slug_of(cell))
         if not path.is_file():
             return None
-        digest.update(path.read_bytes())
+        for array_E in read_ranks(path):
+            digest.update(np.ascontiguousarray(array_E).tobytes())
     return digest.hexdigest()
 
 
 def _compared(results: Results, own: Sequence[Figures], others: Sequence[Figures]) -> dict[str, dict[str, float]]:
     """The columns of one comparison."""
-    read = [[pq.read_table(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
-    session_E, event_E = (read[0][0][name].to_numpy() for name in ("session", "event"))
-    for table in (table for tables in read for table in tables):
-        if not np.array_equal(table["session"], session_E) or not np.array_equal(table["event"], event_E):
+    read = [[read_ranks(results.ranks(slug_of(cell))) for cell in cells] for cells in (own, others)]
+    session_E, event_E, _ = read[0][0]
+    for ranks in (ranks for of_runs in read for ranks in of_runs):
+        if not np.array_equal(ranks.session_E, session_E) or not np.array_equal(ranks.event_E, event_E):
             raise ValuerecError(f"The files in {results.path / 'ranks'} are not of the same events; remove them.")
     rank_a_RE, rank_b_RE = (
-        _ranks(tables) if cells[0]["backbone"] != UNTRAINED else _ranks(tables)[0]
-        for tables, cells in zip(read, (own, others), strict=True)
+        np.stack([ranks.rank_E for ranks in of_runs]) if cells[0]["backbone"] != UNTRAINED else of_runs[0].rank_E
+        for of_runs, cells in zip(read, (own, others), strict=True)
     )
     compared = paired_bootstrap(rank_a_RE, rank_b_RE, event_E, session_E, resamples=RESAMPLES)
     found = {_column(kind, name): compared[kind][name] for kind, name in COLUMNS}
     return {name: dataclasses.asdict(each) for name, each in found.items() if each is not None}
-
-
-def _ranks(tables: Sequence[Any]) -> NDArray[np.int64]:
-    return np.stack([table["rank"].to_numpy().astype(np.int64) for table in tables])
 
 
 def _column(kind: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from valuerec.experiments import figure2, figure3
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.comparing import comparisons_of, significance_sheets
 from valuerec.experiments.results import BOOKS, Results
+from valuerec.experiments.rows import Row
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet
+from valuerec.experiments.table import Line, lines_of, published_name, published_sheet, table_sheet, troubles_of
 from valuerec.experiments.tuning import grids
 from valuerec.folders import read_json
 from valuerec.training.config import PROTOCOLS
@@ -25,9 +27,11 @@ _FIGURES: Final = {
 }
 _SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": figure2.sheet, "figure3": figure3.sheet}
 _SIGNIFICANCE = (
-    "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best by Total, "
-    "VPQ against the best control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
-    "columns of a backbone. Bold: p at most .05."
+    "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best, SASRec's "
+    "VPQ against every control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
+    "columns of a backbone and protocol. Bold: p at most .05. Which is the next best is told by Total on the same test "
+    "split, which the correction does not know. With three seeds, p-values far below .05 are too small where seeds "
+    'matter more than sessions (docs/architecture.md, "Significance").'
 )
 
 
@@ -55,6 +59,8 @@ def sections_of(results: Results) -> list[Section]:
     sections = [*table_sections(results), *figure_sections(results), *tuning_sections(results)]
     if any(results.cells(name) for name in BOOKS):
         sections.append(configuration_section(results))
+    if results.cells("table1") or results.cells("tuning"):
+        sections.append(limits_section(results))
     if results.cells("table1"):
         sections.append(runs_section(results))
     return sections
@@ -120,44 +126,70 @@ def _by_protocol(lines: Sequence[Line], split: str) -> list[Sheet]:
 
 
 def _troubles(cells: Sequence[Figures]) -> list[str]:
-    """A sentence on each run that diverged."""
+    """A sentence on each run that diverged or collapsed."""
     return [
-        f"{cell['backbone']}-{cell['method']}, seed {cell['seed']}: {cell['trouble']}"
-        for cell in cells
-        if cell["diverged"]
+        f"{Row(backbone, method).name}, {'' if protocol == 'ours' else f'{protocol}, '}seed {seed}: {trouble}"
+        for (backbone, method, protocol, _, seed), trouble in troubles_of(cells).items()
     ]
 
 
 def tuning_sections(results: Results) -> list[Section]:
-    """What each method had to choose among, and what it chose."""
-    cells = {(cell["method"], cell["variant"]): cell for cell in results.cells("tuning")}
-    groups = []
-    for method, grid in grids().items():
-        scores = [cells.get((method, f"{grid.option}={value}"), {}).get("score") for value in grid.values]
-        if any(score is not None for score in scores):
-            first = scores.index(max(score for score in scores if score is not None))
-            tried = [
-                f"{value}: {'–' if score is None else f'{score:.4f}'}"
-                for value, score in zip(grid.values, scores, strict=True)
-            ]
-            groups.append([[method, grid.option, *tried, str(grid.values[first])]])
+    """What each method had to choose among, what it chose, and whether that lies at the edge."""
+    groups: list[list[list[str]]] = []
+    at_edge = []
+    for cells in _by_row(results.cells("tuning")).values():
+        name, grid = Row(cells[0]["backbone"], cells[0]["method"]).name, grids()[cells[0]["method"]]
+        scores = {cell["variant"]: cell["score"] for cell in cells}
+        in_grid = [scores.pop(grid.variant(value), None) for value in grid.values]
+        known = [score for score in in_grid if score is not None]
+        if not known:
+            continue
+        best = in_grid.index(max(known))
+        if best in (in_grid.index(known[0]), len(in_grid) - 1 - in_grid[::-1].index(known[-1])):  # of those tried
+            at_edge.append(f"{name} ({grid.option} {grid.values[best]})")
+        tried = [f"{value}: {_score(score)}" for value, score in zip(grid.values, in_grid, strict=True)]
+        dropped = [f"{variant.partition('=')[2]}: {_score(score)}" for variant, score in scores.items()]
+        groups.append([[name, grid.option, *tried, str(grid.values[best]), ", ".join(dropped) or "–"]])
+    edges = (
+        f"The best lies at the edge of its grid, so that a value beyond it might do better, for {', '.join(at_edge)}."
+        if at_edge
+        else "No best value lies at the edge of its grid."
+    )
     section = Section(
         title="Hyper-parameters",
         text=(
-            "Four trials for every method, with SASRec under the protocol `ours`, on validation and on a seed that no "
-            "table uses. The plain backbone's option is chosen first and is the backbone's in all other trials and "
-            "rows. What was chosen holds for the other backbones and for the released protocol too (a backbone's "
-            "option where it has it). Learning rate, batch, width and the limit of epochs are the same for all.",
+            "Four trials for every method, under the protocol `ours`, on validation and on a seed that no table uses; "
+            "the test split is not read. The plain backbone's option is chosen first, by each backbone that has it for "
+            "itself, and is the backbone's in all its rows. The methods' options are tried with SASRec, and what was "
+            "chosen holds for the other backbones too. Learning rate, batch, width and the limit of epochs are the "
+            "same for all. The protocol `released` is not tuned: it has the values of that code, and our defaults "
+            "where it gives none.",
+            edges,
+            "Where a grid's best value was at its edge, the grid was moved once; trials of values that it no longer "
+            "has stand in the last column and do not count.",
         ),
         sheets=[
             Sheet(
                 title="Value: validation score",
-                head=("method", "option", *(f"trial {number}" for number in (1, 2, 3, 4)), "chosen"),
+                head=("row", "option", *(f"trial {number}" for number in (1, 2, 3, 4)), "chosen", "of an earlier grid"),
                 groups=groups,
             )
         ],
     )
     return [section] if groups else []
+
+
+def _by_row(cells: Sequence[Figures]) -> dict[Row, list[Figures]]:
+    """Trials by row, in the order of the grids."""
+    order = list(grids())
+    found: dict[Row, list[Figures]] = {}
+    for cell in sorted(cells, key=lambda cell: order.index(cell["method"])):
+        found.setdefault(Row(cell["backbone"], cell["method"]), []).append(cell)
+    return found
+
+
+def _score(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
 
 
 def configuration_section(results: Results) -> Section:
@@ -183,20 +215,65 @@ def _all(values: Any) -> str:
     return ", ".join(dict.fromkeys("none" if value is None else str(value) for value in values)) or "–"
 
 
+def limits_section(results: Results) -> Section:
+    """How often the limit of steps, not the validation score, ended a run."""
+    assert results.dataset is not None
+    events = ((results.dataset.get("splits") or {}).get("train") or {}).get("events")
+    kinds: dict[tuple[str, ...], list[Figures]] = {}
+    for name in ("tuning", "table1"):
+        for cell in results.cells(name):
+            if cell["steps"] and not cell["diverged"]:
+                row = Row(cell["backbone"], cell["method"]).name
+                kinds.setdefault((name, row, cell["protocol"]), []).append(cell)
+    rows = [
+        [row, protocol, "trial" if name == "tuning" else "table", *(str(sum(each)) for each in _ends(cells, events))]
+        for (name, row, protocol), cells in kinds.items()
+    ]
+    runs, whole, rising = (sum(int(row[column]) for row in rows) for column in (3, 4, 5))
+    return Section(
+        title="The limit of steps",
+        text=(
+            f"Of {runs} runs, {whole} used all the steps they had, and {rising} had their best validation at the last "
+            "of them: with more steps these might have risen further. The others stopped by themselves.",
+        ),
+        sheets=[
+            Sheet(
+                title="Runs that the limit ended",
+                head=("row", "protocol", "of", "runs", "used all steps", "best at the last validation"),
+                groups=[rows],
+            )
+        ],
+        folded=True,
+    )
+
+
+def _ends(cells: Sequence[Figures], events: int | None) -> tuple[list[bool], list[bool], list[bool]]:
+    """Of each cell: that it is one, whether it used all its steps, whether its best was at the last of these."""
+    whole = [cell["steps"] >= _limit(cell["options"]["training"], events) for cell in cells]
+    rising = [used and cell["best_step"] == cell["steps"] for used, cell in zip(whole, cells, strict=True)]
+    return [True] * len(cells), whole, rising
+
+
+def _limit(training: Mapping[str, Any], events: int | None) -> float:
+    """The steps that a run may take at most, where the training split has so many events."""
+    epochs = math.inf if events is None else training["epochs"] * -(-events // training["batch_size"])
+    return min(epochs, training["max_steps"] or math.inf)
+
+
 def runs_section(results: Results) -> Section:
     """Each run by itself."""
     groups: dict[str, list[list[str]]] = {}
     for cell in results.cells("table1"):
         figures = [_number(cell["test"], kind, name) for kind in ("purchase", "click") for name in SHOWN]
         options = ", ".join(f"{name} {value}" for name, value in cell["options"]["method"].items()) or "–"
-        outside = "–" if cell["outside"] is None else f"{100 * cell['outside']:.2f} %"
         row = [
             f"{cell['backbone']}-{cell['method']}",
             cell["protocol"],
             str(cell["seed"]),
             *figures,
             *("–" if cell[name] is None else f"{cell[name]:.0f}" for name in ("best_step", "steps", "seconds")),
-            outside,
+            _share(cell["outside"]),
+            _share(cell.get("floored")),  # which cells of earlier do not have
             f"{cell['device']} × {cell['threads']}",
             str(cell["commit"]),
             options,
@@ -204,11 +281,18 @@ def runs_section(results: Results) -> Section:
         groups.setdefault(cell["backbone"], []).append(row)
     head = (
         "row", "protocol", "seed", *(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN),
-        "best step", "steps", "seconds", "Q outside", "device", "commit", "method's options",
+        "best step", "steps", "seconds", "Q outside", "floored", "device", "commit", "method's options",
     )  # fmt: skip
-    text = "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies."
+    text = (
+        "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies, before the best weights. "
+        "Floored: the share of rows, over the whole training, whose weight by the critic was negative and cut at zero."
+    )
     sheet = Sheet(title="Test", head=head, groups=list(groups.values()))
     return Section(title="Every run", text=(text,), sheets=[sheet], folded=True)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def _number(metrics: Any, kind: str, name: str) -> str:

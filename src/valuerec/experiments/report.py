@@ -60,7 +60,8 @@ def write_report(results: Results) -> Path:
         title = f"valuerec on {results.dataset['name']}"
         lead = [
             ", ".join(f"{count:,} {name}" for name, count in results.dataset["counts"].items()) + ".",
-            f"Dataset {results.dataset['fingerprint'][:16]}. Weights are chosen on validation; test is read once.",
+            f"Dataset {results.dataset['fingerprint'][:16]}. Weights and hyper-parameters are chosen on validation; "
+            "trials do not read the test split.",
         ]
     page = environment.from_string(source).render(title=title, lead=lead, parts=parts_of(results))
     path = results.path / REPORT

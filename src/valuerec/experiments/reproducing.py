@@ -6,6 +6,7 @@ tables, figures and the report are made of what is written.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,17 +16,16 @@ from valuerec.dataset import PURCHASE, SPLITS, Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
-from valuerec.experiments.cell import Cell, Figures, first_difference
+from valuerec.experiments.cell import Cell, Figures, first_difference, slug_of
 from valuerec.experiments.comparing import compare
 from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
-from valuerec.experiments.results import BOOKS, Results
+from valuerec.experiments.results import BOOKS, EARLIER, Results
 from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
-from valuerec.experiments.tuning import trials, tuned
+from valuerec.experiments.tuning import Options, as_released, plain_trials, trials, tuned
 from valuerec.folders import check_whole, explained_io
-from valuerec.methods import METHODS
 from valuerec.printing import PlainConsole
 from valuerec.training.config import PROTOCOLS, TrainConfig
 
@@ -73,7 +73,8 @@ def reproduce(
         protocol: of the table: ours or released (then SASRec's rows, unless told otherwise).
         controls: the table with SASRec's controls, and the baselines that are not trained.
         backbone: of figure2 (sasrec) or figure3 (nextitnet, as in the paper).
-        tuning: choose each method's hyper-parameter on validation first; else the defaults.
+        tuning: under `ours`, choose each method's hyper-parameter on validation first; else the defaults. The protocol
+            `released` has the values of that code.
         epochs: passes over the training split, at most.
         patience: validations without a better score after which a run stops.
         max_steps: steps of a run, at most.
@@ -86,7 +87,8 @@ def reproduce(
 
     Raises:
         UsageError: for an unknown experiment, row or backbone, a folder with cells of another dataset or of other
-            options, or where a figure is asked for and the extra `report` is not installed.
+            options or that another process works in, or where a figure is asked for and the extra `report` is not
+            installed.
         ValuerecError: where the dataset has no purchases, or cells failed.
         KeyboardInterrupt: when interrupted, with what to do then.
     """
@@ -115,6 +117,7 @@ def reproduce(
     training: dict[str, Any] = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
     TrainConfig(**training, device=device)  # refuses what is wrong before anything is written
     results = Results.of(folder, dataset)
+    lock = results.lock()
     setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)
     try:
         if what == "table1":
@@ -125,13 +128,17 @@ def reproduce(
             _figure3(setting, shown)
     finally:
         _report(results, quiet)
+        lock.release()
     return folder
 
 
 def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
-    choices = _choices(setting, [row.method for row in rows])
+    if protocol == "released":
+        options = {row: as_released(row) for row in rows}
+    else:
+        options = _tuned(setting, rows) if setting.tuning else {row: {} for row in rows}
     cells = [
-        Cell(**row._asdict(), protocol=protocol, seed=seed, training=setting.training, **tuned(row, choices))
+        Cell(**row._asdict(), protocol=protocol, seed=seed, training=setting.training, **options[row])
         for seed in range(setting.seeds)
         for row in rows
         if seed == 0 or row.backbone != UNTRAINED  # which knows no chance
@@ -141,15 +148,19 @@ def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
 
 
 def _figure2(setting: _Setting, backbone: str) -> None:
-    options = tuned(Row(backbone, "vpq"), _choices(setting, ["vpq"]))
+    options = _tuned_row(setting, Row(backbone, "vpq"))
     _run(setting, "figure2", figure2.cells(backbone, setting.seeds, setting.training, options))
     _draw(setting.results, "figure2", backbone, figure2.draw)
 
 
 def _figure3(setting: _Setting, backbone: str) -> None:
-    options = tuned(Row(backbone, PLAIN), _choices(setting, [PLAIN]))  # λ is what the figure varies
+    options = _tuned_row(setting, Row(backbone, PLAIN))  # λ is what the figure varies
     _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training, options))
     _draw(setting.results, "figure3", backbone, figure3.draw)
+
+
+def _tuned_row(setting: _Setting, row: Row) -> Options:
+    return _tuned(setting, [row])[row] if setting.tuning else {}
 
 
 def _report(results: Results, quiet: bool) -> None:
@@ -162,27 +173,58 @@ def _report(results: Results, quiet: bool) -> None:
         write_report(results)
 
 
-def _choices(setting: _Setting, methods: Sequence[str]) -> Book | None:
-    """The trials of these methods, run where they are missing, the plain backbone's first; None without tuning."""
-    if not setting.tuning:
-        return None
-    if any(method in METHODS for method in methods):
-        _run(setting, "tuning", trials([PLAIN], setting.training))
+def _tuned(setting: _Setting, rows: Sequence[Row]) -> dict[Row, Options]:
+    """What was chosen for these rows, after the trials that are missing, those of the plain backbones first."""
+    _run(setting, "tuning", plain_trials(rows, setting.training))
+    _run(setting, "tuning", trials(rows, setting.training, setting.results.book("tuning")))
     book = setting.results.book("tuning")
-    others = [method for method in dict.fromkeys(methods) if method != PLAIN]
-    _run(setting, "tuning", trials(others, setting.training, book))
-    return setting.results.book("tuning")
+    for figures in book.cells.values():  # of which an earlier valuerec kept the test ranks
+        setting.results.ranks(slug_of(figures)).unlink(missing_ok=True)
+    return {row: tuned(row, book) for row in rows}
 
 
 def _run(setting: _Setting, name: str, cells: Sequence[Cell]) -> None:
     """Run the cells that are neither there nor in the file of another experiment."""
-    book = setting.results.book(name)
-    missing = missing_cells(cells, book, setting.dataset)
-    known = [cell for other in BOOKS if other != name for cell in setting.results.cells(other)]
+    results, dataset = setting.results, setting.dataset
+    book = results.book(name)
+    if setting.tuning:
+        _set_aside(setting, cells, book)
+    missing = missing_cells(cells, book, dataset)
+    known = [cell for other in (*BOOKS, EARLIER) if other != name for cell in results.cells(other)]
     for cell in missing:
-        if figures := _same(cell, known, setting.dataset):
+        if figures := _same(cell, known, dataset):
+            if (ranks := results.ranks(slug_of(figures))).is_file():
+                shutil.copyfile(ranks, results.ranks(cell.slug))
             book.add(figures | {"variant": cell.variant})
-    run_cells(cells, book, setting.dataset, setting.machine, known, setting.quiet)
+    run_cells(cells, book, dataset, setting.machine, known, setting.quiet)
+
+
+def _set_aside(setting: _Setting, cells: Sequence[Cell], book: Book) -> None:
+    """Move recorded cells with other hyper-parameters than those chosen now to earlier.json, to be made anew.
+
+    Nothing is lost: where the choice changes back, they are taken over again.
+    """
+    moved = []
+    for cell in cells:
+        figures = book.cells.get(cell.key)
+        asked = cell.options(setting.dataset)
+        if figures is None or first_difference(asked, figures, ("rewards", "training")):
+            continue  # which is refused
+        if found := first_difference(asked, figures, ("backbone", "method")):
+            option, recorded, value = found
+            earlier = figures | {"variant": "-".join(filter(None, (cell.variant, f"{option}={recorded}")))}
+            setting.results.book(EARLIER).add(earlier)
+            if (ranks := setting.results.ranks(cell.slug)).is_file():
+                ranks.replace(setting.results.ranks(slug_of(earlier)))
+            book.remove(cell.key)
+            moved.append(f"{cell.name} with {option} = {recorded} (now {value})")
+    if moved:
+        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+        PlainConsole(stderr=True, quiet=setting.quiet).print(
+            f"{book.path.name} holds cells with other hyper-parameters than are chosen now: {moved[0]}{more}. They are "
+            f"set aside in {EARLIER}.json and made anew.",
+            soft_wrap=True,
+        )
 
 
 def _same(cell: Cell, known: Sequence[Figures], dataset: Dataset) -> Figures | None:
@@ -190,7 +232,8 @@ def _same(cell: Cell, known: Sequence[Figures], dataset: Dataset) -> Figures | N
     names, asked = (cell.backbone, cell.method, cell.protocol, cell.seed), cell.options(dataset)
     for figures in known:
         recorded = figures["backbone"], figures["method"], figures["protocol"], figures["seed"]
-        if recorded == names and first_difference(asked, figures) is None:
+        scored = figures["test"] is not None or figures["diverged"] or not cell.test
+        if recorded == names and scored and first_difference(asked, figures) is None:
             return figures
     return None
 

@@ -7,12 +7,15 @@ from typing import Any, Final
 
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.experiments.book import Book
+from valuerec.experiments.book import TUNING, Book
 from valuerec.experiments.cell import Figures
+from valuerec.experiments.ranks import ranks_file
 from valuerec.folders import explained_io, read_json, write_json
+from valuerec.locks import Lock, try_lock
 
 DATASET: Final = "dataset.json"
-BOOKS: Final = ("table1", "tuning", "figure2", "figure3")
+BOOKS: Final = ("table1", TUNING, "figure2", "figure3")
+EARLIER: Final = "earlier"  # cells whose hyper-parameters are no longer those chosen
 SIGNIFICANCE: Final = "significance.json"
 
 
@@ -42,7 +45,7 @@ class Results:
             UsageError: where it holds another dataset's results.
         """
         with explained_io(f"Writing {path}"):
-            path.mkdir(parents=True, exist_ok=True)
+            (path / "ranks").mkdir(parents=True, exist_ok=True)
             if not (path / DATASET).is_file():
                 write_json(path / DATASET, _described(dataset))
         results = cls(path)
@@ -50,8 +53,20 @@ class Results:
             raise UsageError(f"{path} holds results of another dataset than {dataset.path}; name another with --out.")
         return results
 
+    def lock(self) -> Lock:
+        """Keep other processes out of the folder, until `release` or the end of this one.
+
+        Raises:
+            UsageError: where another has it.
+        """
+        with explained_io(f"Writing {self.path}"):
+            lock = try_lock(self.path / ".lock", create=True)
+        if lock is None:
+            raise UsageError(f"{self.path} is in use: another reproduce works there; wait for its end or stop it.")
+        return lock
+
     def book(self, name: str) -> Book:
-        """The file of an experiment, one of `BOOKS`."""
+        """The file of an experiment, one of `BOOKS`, or the one of `EARLIER` cells."""
         if self.dataset is None:
             raise ValuerecError(
                 f"{self.path} has no {DATASET}, so its cells are of nobody knows what; make them again."
@@ -65,11 +80,6 @@ class Results:
     def ranks(self, slug: str) -> Path:
         """Where the test ranks of a cell lie."""
         return ranks_file(self.path, slug)
-
-
-def ranks_file(folder: Path, slug: str) -> Path:
-    """Where the test ranks of a cell lie in a folder of results."""
-    return folder / "ranks" / f"{slug}.parquet"
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

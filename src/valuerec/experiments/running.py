@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -22,10 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from valuerec.dataset import Dataset
 from valuerec.errors import ValuerecError
-from valuerec.experiments.book import Book, locked
-from valuerec.experiments.cell import Cell, Figures, refuse_other_options
+from valuerec.experiments.book import Book
+from valuerec.experiments.cell import Cell, Figures, collapsed_in, refuse_other_options
 from valuerec.experiments.estimate import Estimate, duration
-from valuerec.experiments.results import ranks_file
+from valuerec.experiments.ranks import ranks_file
 from valuerec.folders import explained_io, read_json
 from valuerec.printing import PlainConsole
 
@@ -80,7 +79,7 @@ def run_cells(
 
     Args:
         cells: all that are wanted.
-        book: where finished ones are written.
+        book: where finished ones are written; nobody else may write to its folder (`Results.lock`).
         dataset: what to train on.
         machine: how.
         known: finished cells of other books, which tell how long theirs will take.
@@ -137,7 +136,7 @@ class _Work:
         self.book, self.dataset, self.machine, self.estimate, self.console = book, dataset, machine, estimate, console
         self.running: list[_Running] = []
         self.failures: list[tuple[Cell, str]] = []
-        self.folder, self.lock = _work_folder(book.path.parent)
+        self.folder = _work_folder(book.path.parent)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -234,23 +233,14 @@ class _Work:
                 os.killpg(each.process.pid, signal.SIGKILL)
             each.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self.lock)
 
 
-def _work_folder(results: Path) -> tuple[Path, int]:
-    """A folder for the runs in progress and a lock on it; those that killed processes left, unlocked, are removed."""
-    with explained_io(f"Writing {results}"), locked(results):
-        (results / "ranks").mkdir(exist_ok=True)
+def _work_folder(results: Path) -> Path:
+    """A folder for the runs in progress; those that killed processes left are removed."""
+    with explained_io(f"Writing {results}"):
         for old in results.glob(".cells-*"):
-            lock = os.open(old, os.O_RDONLY)
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old, ignore_errors=True)
-            os.close(lock)
-        folder = Path(tempfile.mkdtemp(prefix=".cells-", dir=results))
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+            shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=".cells-", dir=results))
 
 
 def _why(ended: _Running) -> str:
@@ -268,7 +258,8 @@ def _told(figures: Figures) -> str:
     """A cell's outcome in a few words; of validation, so that nobody chooses by test."""
     if figures["diverged"]:
         return "diverged"
+    collapsed = "collapsed, " if collapsed_in(figures) else ""
     kinds = figures["validation"].items()
-    return "validation HR@20/NDCG@20 " + ", ".join(
+    return f"{collapsed}validation HR@20/NDCG@20 " + ", ".join(
         f"{kind} {values['hr@20']:.4f}/{values['ndcg@20']:.4f}" for kind, values in kinds
     )

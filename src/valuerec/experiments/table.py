@@ -8,21 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from valuerec.experiments.cell import Figures
+from valuerec.experiments.cell import COLLAPSED, Figures, Key, key_of
 from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
 from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
 
 COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
 HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
+_COLLAPSE: Final = (
+    "Collapsed: the run's best validation score is below popularity's or below half of the plain backbone's. Training "
+    "failed there; it says nothing of what the method is worth."
+)
 _NEAR: Final = 0.02  # the published samples were drawn without a seed: counts within 2 % are the published dataset
 
 
 class Line(NamedTuple):
     """A row of the table: what its seeds came to.
 
-    `values` holds the columns of each seed that ended well, `diverged` how many did not; `gain` is the Total over the
-    plain backbone's, in percent.
+    `values` holds the columns of each seed that ended well, `diverged` how many did not, `collapsed` how many came
+    to next to nothing (`troubles_of`); `gain` is the Total over the plain backbone's, in percent.
     """
 
     row: Row
@@ -30,6 +34,7 @@ class Line(NamedTuple):
     values: Sequence[Sequence[float]]
     diverged: int
     gain: float | None
+    collapsed: int = 0
 
     @property
     def totals(self) -> list[float]:
@@ -51,6 +56,29 @@ class Line(NamedTuple):
         return [values[place] for values in self.values]
 
 
+def troubles_of(cells: Sequence[Figures]) -> dict[Key, str]:
+    """What went wrong in these cells, in a sentence, by their keys: what they tell of themselves, and collapses.
+
+    A run collapsed where its best validation score is below popularity's, or below half of the plain backbone's: the
+    methods differ by hundredths, so that is no method's worth.
+    """
+    plain: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        if cell["method"] == PLAIN and cell["score"] is not None:
+            plain.setdefault((cell["backbone"], cell["protocol"]), []).append(cell["score"])
+    troubles = {}
+    for cell in cells:
+        scores = plain.get((cell["backbone"], cell["protocol"]))
+        if cell["trouble"]:
+            troubles[key_of(cell)] = cell["trouble"]
+        elif scores and cell["score"] is not None and cell["score"] < statistics.mean(scores) / 2:
+            troubles[key_of(cell)] = (
+                f"{COLLAPSED}: the best validation score, {cell['score']:.4f}, is below half of the plain backbone's, "
+                f"{statistics.mean(scores):.4f}."
+            )
+    return troubles
+
+
 def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
     """The rows of the table that these cells make, in the table's order, protocol by protocol.
 
@@ -58,7 +86,8 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
         cells: finished ones.
         split: test or validation.
     """
-    by_row: dict[tuple[str, Row], list[Figures]] = {}
+    cells, by_row = list(cells), dict[tuple[str, Row], list[Figures]]()
+    told = troubles_of(cells)
     for cell in sorted(cells, key=lambda cell: cell["seed"]):
         by_row.setdefault((cell["protocol"], Row(cell["backbone"], cell["method"])), []).append(cell)
     lines = []
@@ -69,7 +98,9 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
             plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
             gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
             if own:
-                lines.append(Line(row, protocol, values, sum(cell["diverged"] for cell in own), gain))
+                diverged = sum(cell["diverged"] for cell in own)
+                collapsed = sum(told.get(key_of(cell), "").startswith(COLLAPSED) for cell in own)
+                lines.append(Line(row, protocol, values, diverged, gain, collapsed))
     return lines
 
 
@@ -114,12 +145,15 @@ def table_sheet(lines: Sequence[Line], title: str) -> Sheet:
         title=title,
         head=("row", *HEADS, "Total", "gain %", "seeds"),
         groups=[[_shown(line) for line in group] for group in groups.values()],
+        notes=(_COLLAPSE,) if any(line.collapsed for line in lines) else (),
         best=frozenset(best),
     )
 
 
 def _shown(line: Line) -> list[str]:
-    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({line.diverged} diverged)" if line.diverged else "")
+    ends = {"diverged": line.diverged, "collapsed": line.collapsed}
+    told = ", ".join(f"{count} {name}" for name, count in ends.items() if count)
+    seeds = "–" if line.untrained else str(len(line.values)) + (f" ({told})" if told else "")
     columns = [spread(line.column(place)) for place in range(len(COLUMNS))]
     gain = "–" if line.gain is None else f"{line.gain:+.2f}"
     return [line.row.name, *columns, spread(line.totals), gain, seeds]

@@ -1,7 +1,8 @@
-"""Hyper-parameters chosen on validation: the same number of trials for every method, on SASRec, from grid.toml.
+"""Hyper-parameters chosen on validation: the same number of trials for every method, from grid.toml.
 
-The plain backbone is tuned first, and what it chose is every method's: a gain must be one over a backbone at its best,
-and a method must not win or lose by another's dropout.
+The plain backbone is tuned first, each by itself, and what it chose is the backbone's in all its rows: a gain must be
+one over a backbone at its best, and a method must not win or lose by another's dropout. The methods' own options are
+tried on SASRec and hold for all backbones. The protocol of the released code takes its values, and tunes nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
-from valuerec.baselines import BASELINES
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell
 from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row
 
 SEED: Final = 1000  # no table's: a choice must not be made on the runs that are reported
+RELEASED: Final[Mapping[str, Mapping[str, Any]]] = {"uwac": {"form": "released"}}  # where it is not our default
 
 Options = dict[str, Any]
 
@@ -30,12 +31,13 @@ class Grid(NamedTuple):
     option: str
     values: list[Any]
 
-    def set(self, row: Row, value: Any) -> Options:
-        """The arguments of `Cell` that give a row this value; none where its backbone has no such option."""
-        if self.of == "method":
-            return {"method_options": {self.option: value}}
-        known = [field.name for field in fields(backbone_named(row.backbone))]  # type: ignore[arg-type]
-        return {"backbone_options": {self.option: value} if self.option in known else {}}
+    def set(self, value: Any) -> Options:
+        """The arguments of `Cell` that give a row this value."""
+        return {f"{self.of}_options": {self.option: value}}
+
+    def variant(self, value: Any) -> str:
+        """What the trial of a value is called."""
+        return f"{self.option}={value}"
 
 
 def grids() -> dict[str, Grid]:
@@ -44,46 +46,92 @@ def grids() -> dict[str, Grid]:
     return {name: Grid(entry.get("of", "method"), entry["option"], entry["values"]) for name, entry in content.items()}
 
 
-def trials(methods: Iterable[str], training: Mapping[str, Any], book: Book | None = None) -> list[Cell]:
-    """The cells to try for these methods; none for one that has nothing to choose (popularity, repeat-last).
+def tried_on(row: Row) -> Row | None:
+    """The row whose trials decide this row's own option; None where there is nothing to choose."""
+    grid = grids().get(row.method)
+    if grid is None:  # popularity, repeat-last
+        return None
+    if grid.of == "method":
+        return row if row.backbone == UNTRAINED else Row(CONTROLLED, row.method)
+    known = [field.name for field in fields(backbone_named(row.backbone))]  # type: ignore[arg-type]
+    return row if grid.option in known else None
+
+
+def plain_trials(rows: Iterable[Row], training: Mapping[str, Any]) -> list[Cell]:
+    """The cells to try first: of the plain backbones of these rows, and of the one that their methods are tried on.
 
     Args:
-        methods: by name.
+        rows: that are asked for.
         training: options of `TrainConfig` that all cells share.
-        book: with the plain backbone's trials, for the trials of all other trained methods.
     """
-    known = grids()
+    backbones = {}
+    for row in rows:
+        if row.backbone != UNTRAINED:
+            backbones[row.backbone] = True
+            if row.method != PLAIN:
+                backbones[CONTROLLED] = True
+    found = (tried_on(Row(backbone, PLAIN)) for backbone in backbones)
+    return [cell for row in found if row is not None for cell in _trials_of(row, training)]
+
+
+def trials(rows: Iterable[Row], training: Mapping[str, Any], book: Book) -> list[Cell]:
+    """The cells to try then, of the methods of these rows; none of one that has nothing to choose.
+
+    Args:
+        rows: that are asked for.
+        training: options of `TrainConfig` that all cells share.
+        book: with the trials of `plain_trials`.
+    """
+    found = dict.fromkeys(tried_on(row) for row in rows if row.method != PLAIN)
+    return [cell for row in found if row is not None for cell in _trials_of(row, training, _of_plain(row, book))]
+
+
+def _trials_of(row: Row, training: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[Cell]:
+    grid = grids()[row.method]
     return [
-        trial(method, value, training, book) for method in methods if method in known for value in known[method].values
+        Cell(
+            **row._asdict(),
+            seed=SEED,
+            variant=grid.variant(value),
+            training=training,
+            test=False,
+            **dict(more or {}) | grid.set(value),
+        )
+        for value in grid.values
     ]
 
 
-def trial(method: str, value: Any, training: Mapping[str, Any], book: Book | None = None) -> Cell:
-    """One cell to try."""
-    grid, row = grids()[method], Row(UNTRAINED if method in BASELINES else CONTROLLED, method)
-    options = _of_plain(row, book) | grid.set(row, value)
-    return Cell(**row._asdict(), seed=SEED, variant=f"{grid.option}={value}", training=training, **options)
-
-
-def _of_plain(row: Row, book: Book | None) -> Options:
-    """The arguments of `Cell` that give a trained row the plain backbone's choice, where that is made."""
-    if book is None or row.method in (PLAIN, *BASELINES):
+def _of_plain(row: Row, book: Book) -> Options:
+    """The arguments of `Cell` that give a trained row what was chosen for its plain backbone; none for a baseline."""
+    if row.backbone == UNTRAINED:
         return {}
-    value = chosen(PLAIN, book)
-    return {} if value is None else grids()[PLAIN].set(row, value)
+    value = chosen(Row(row.backbone, PLAIN), book)
+    return {} if value is None else grids()[PLAIN].set(value)
 
 
-def chosen(method: str, book: Book) -> Any:
-    """The value with the best validation score, the first of the grid among equals; None where all diverged."""
-    found = [(book.cells[trial(method, value, {}).key]["score"], value) for value in grids()[method].values]
+def chosen(row: Row, book: Book) -> Any:
+    """The value of its grid with the best validation score, the first among equals.
+
+    None where there is nothing to choose, or where all diverged. Trials of values that are no longer in the grid do not
+    count.
+    """
+    where = tried_on(row)
+    if where is None:
+        return None
+    grid = grids()[row.method]
+    found = [(book.cells[*where, "ours", grid.variant(value), SEED]["score"], value) for value in grid.values]
     scored = [(score, value) for score, value in found if score is not None]
     return max(scored, key=lambda each: each[0])[1] if scored else None
 
 
-def tuned(row: Row, book: Book | None) -> Options:
-    """The arguments of `Cell` that give a row what was chosen for the plain backbone and its method; none untuned."""
-    if book is None or row.method not in grids():
-        return {}
-    value = chosen(row.method, book)
-    own = {} if value is None else grids()[row.method].set(row, value)
-    return _of_plain(row, book) | own
+def tuned(row: Row, book: Book) -> Options:
+    """The arguments of `Cell` that give a row what was chosen for its plain backbone and its method."""
+    if row.method == PLAIN:
+        return _of_plain(row, book)
+    value = chosen(row, book)
+    return _of_plain(row, book) | ({} if value is None else grids()[row.method].set(value))
+
+
+def as_released(row: Row) -> Options:
+    """The arguments of `Cell` that give a row the values of the released code, which are our defaults but for these."""
+    return {"method_options": dict(RELEASED.get(row.method, {}))}

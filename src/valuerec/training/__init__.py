@@ -34,6 +34,7 @@ def train(
     config: TrainConfig | None = None,
     resume: bool = False,
     start: str | Path | None = None,
+    test: bool = True,
     quiet: bool = False,
     **options: Any,
 ) -> Path:
@@ -48,6 +49,7 @@ def train(
         start: a RUN to begin with the weights of, for a catalogue that has gained or lost items since: items that
             stayed keep theirs (`valuerec.training.growth`). Backbone, method, rewards and window must be the same. The
             weights are validated before the first step, and kept if no step makes them better.
+        test: score the weights kept on the test split, too; a trial, of which a choice is made, must not read it.
         quiet: print nothing.
         options: fields of `TrainConfig`.
 
@@ -91,7 +93,7 @@ def train(
                 growth = None  # its memory is as much as the weights
             if resume:
                 trainer.resume()
-            _to_the_end(trainer)
+            _to_the_end(trainer, test)
         finally:
             if run is not None:
                 run.release()
@@ -138,7 +140,7 @@ def _told_how_to_go_on(
         raise
 
 
-def _to_the_end(trainer: Trainer) -> None:
+def _to_the_end(trainer: Trainer, test: bool) -> None:
     """Train, score, and say how to go on where somebody interrupts."""
     run, reporter = trainer.run, trainer.reporter
     again = _again(trainer.dataset, run.path)
@@ -146,7 +148,7 @@ def _to_the_end(trainer: Trainer) -> None:
         status = trainer.fit()
     except DivergedError:
         with contextlib.suppress(ValuerecError):
-            _finish(trainer, "diverged")
+            _finish(trainer, "diverged", test)
         raise
     except ValuerecError:
         with contextlib.suppress(ValuerecError):  # the first trouble is the one to tell
@@ -155,7 +157,7 @@ def _to_the_end(trainer: Trainer) -> None:
     if status == "interrupted":
         reporter.say(f"Interrupted at step {trainer.step}; scoring what there is (Ctrl-C again to leave it).")
     try:
-        _finish(trainer, status)
+        _finish(trainer, status, test)
     except KeyboardInterrupt:
         run.finish(status, None)
         if status != "interrupted":
@@ -164,8 +166,8 @@ def _to_the_end(trainer: Trainer) -> None:
         raise KeyboardInterrupt(again)
 
 
-def _finish(trainer: Trainer, status: str) -> None:
-    """Score the weights that count on both held-out splits, and close the run."""
+def _finish(trainer: Trainer, status: str, test: bool) -> None:
+    """Score the weights that count on the held-out splits, and close the run."""
     from valuerec.model import load_weights
 
     run = trainer.run
@@ -179,7 +181,7 @@ def _finish(trainer: Trainer, status: str) -> None:
     if not validated:
         selection = {"by": "none: interrupted before the first validation", "step": trainer.step}
     metrics = {
-        "test": trainer.evaluate("test"),
+        **({"test": trainer.evaluate("test")} if test else {}),
         "validation": trainer.evaluate("validation"),
         "selection": selection,
         "steps": trainer.step,
