@@ -115,6 +115,16 @@ def test_info_tells_all_about_a_run_and_a_dataset(run: Path, small: Dataset) -> 
     assert told["kind"] == "dataset" and told["counts"]["items"] == 30 and "config" not in told
 
 
+def test_a_trial_that_has_not_read_the_test_split_is_a_run_like_others(small: Dataset, tmp_path: Path) -> None:
+    run = vr.train(small, out=tmp_path / "run", epochs=1, test=False, **SMALL)
+    assert "test" not in vr.info(run)["metrics"] and vr.info(run)["metrics"]["validation"]
+    card = (vr.export(run, out=tmp_path / "bundle", onnx=False) / "MODEL_CARD.md").read_text()
+    assert "the test split was not looked at" in card and "| validation, click |" in card and "| test" not in card
+    (run / "metrics.json").write_text(json.dumps(json.loads((run / "metrics.json").read_text()) | {"test": None}))
+    with pytest.raises(ValuerecError, match=r"metrics\.json, field test: "):
+        vr.info(run)
+
+
 @pytest.mark.parametrize(("kind", "says"), [("shelf", "a shelf"), ("\n", "something else"), ([], "something else")])
 def test_info_names_what_it_does_not_know_on_one_line(tmp_path: Path, kind: Any, says: str) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"kind": kind}))

@@ -33,9 +33,9 @@ class _Outside(BaseModel, strict=True):
 
 
 class _Scores(BaseModel, strict=True):
-    """Of a run that was scored; a bundle of one that was not holds none of it."""
+    """Of a run that was scored; a bundle of one that was not holds none of it. A trial has no `test`."""
 
-    test: _Split
+    test: _Split = Field(default={})
     validation: _Split
     selection: _Selection
     steps: int = Field(ge=0)
