@@ -17,6 +17,7 @@ from test_sessions import write
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import metrics_of, session_ranks
+from valuerec.scores import read_metrics
 from valuerec.sessions import Session
 from valuerec.training.trainer import Trainer
 
@@ -122,7 +123,7 @@ def test_a_trial_that_has_not_read_the_test_split_is_a_run_like_others(small: Da
     assert "the test split was not looked at" in card and "| validation, click |" in card and "| test" not in card
     (run / "metrics.json").write_text(json.dumps(json.loads((run / "metrics.json").read_text()) | {"test": None}))
     with pytest.raises(ValuerecError, match=r"metrics\.json, field test: "):
-        vr.info(run)
+        read_metrics(run / "metrics.json")
 
 
 @pytest.mark.parametrize(("kind", "says"), [("shelf", "a shelf"), ("\n", "something else"), ([], "something else")])
