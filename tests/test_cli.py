@@ -20,8 +20,11 @@ import numpy as np
 import pytest
 
 import valuerec
-from valuerec import cli
+from valuerec import cli, stages
 from valuerec.backbones import BACKBONES
+from valuerec.dataset import Rewards
+from valuerec.errors import ValuerecError
+from valuerec.experiments import reproducing
 from valuerec.training import TrainConfig
 from worlds import random_sessions
 
@@ -716,6 +719,25 @@ def test_the_commands_defaults_are_the_functions() -> None:
             assert given[field.name] == getattr(config, field.name), field.name
     assert given["method"] == config.method.name and given["backbone"] == config.backbone.name  # type: ignore[attr-defined]
     assert (given["reward_click"], given["reward_purchase"]) == (config.rewards.click, config.rewards.purchase)
+
+
+def test_the_rewards_of_other_kinds_are_given_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(*_: Any, **options: Any) -> None:
+        given.update(options)
+        raise ValuerecError("that was enough")
+
+    monkeypatch.setattr(stages, "train", keep)
+    monkeypatch.setattr(reproducing, "reproduce", keep)
+    for line in ("train d --out r", "reproduce table1 --data d --out r"):
+        given.clear()
+        assert cli.run([*line.split(), "--reward-click=-1", "--reward-others", "cart=.5,wish=2"]) == 1
+        assert given["rewards"] == Rewards(-1.0, 1.0, {"cart": 0.5, "wish": 2.0})
+        assert cli.run([*line.split(), "--reward-others", "cart=much"]) == 2
+    assert "--reward-others says cart=much; write a number" in capsys.readouterr().err
 
 
 def test_ids_that_are_numbers_here_and_mostly_text_there_are_noted(

@@ -122,12 +122,61 @@ def test_rewards_are_the_users(by_hand: Dataset) -> None:
         Rewards(click=float("nan"))
 
 
-@pytest.mark.parametrize("given", [Rewards(), Rewards(click=-0.5, purchase=1.0), Rewards(click=1.0, purchase=-2.0)])
+def test_every_kind_of_event_has_its_reward(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", {"train": [[(1, "c"), (2, "p"), (3, "c"), (4, "c")]]}, N)
+    assert data.kinds == ("click", "purchase")
+    data = with_carts(data)
+    assert data.kinds == ("click", "purchase", "cart")
+    rewards = Rewards(click=0.25, purchase=2.0, others={"cart": 0.5})
+    rows = data.transitions(np.arange(4), 3, rewards, 0.5)
+    assert rows.reward_B.tolist() == [0.25, 2.0, 0.5, 0.25]
+    assert rows.return_B.tolist() == [0.25 + 1.0 + 0.125 + 0.03125, 2.0 + 0.25 + 0.0625, 0.5 + 0.125, 0.25]
+    without = data.transitions(np.arange(4), 3, None, 0.5)
+    assert len(without.reward_B) == len(without.return_B) == 0
+    with pytest.raises(UsageError, match=r"events of the kind cart, .* --reward-others cart=0\.5"):
+        data.transitions(np.arange(4), 3)
+    with pytest.raises(UsageError, match=r"given for wish, and the kinds of events of .* are click, purchase, cart;"):
+        data.transitions(np.arange(4), 3, Rewards(others={"cart": 0.5, "wish": 1.0}))
+    with pytest.raises(UsageError, match="reward of a cart is inf"):
+        Rewards(others={"cart": float("inf")})
+    with pytest.raises(UsageError, match="reward of a click has an option of its own"):
+        Rewards(others={"click": 1.0})
+    assert Rewards.of(rewards.by_kind) == rewards and Rewards.of({}) == Rewards()
+
+
+def with_carts(dataset: Dataset) -> Dataset:
+    """The dataset with its third event of a kind of its own."""
+    place, content = dataset.path / "arrays.safetensors", bytearray((dataset.path / "arrays.safetensors").read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = 8 + int.from_bytes(content[:8], "little") + header["event"]["data_offsets"][0]
+    content[start + 2] = 2
+    place.write_bytes(bytes(content))
+    with pytest.raises(ValuerecError, match="does not fit manifest"):
+        Dataset(dataset.path)  # whose manifest knows no third kind
+    manifest = json.loads((dataset.path / "manifest.json").read_text())
+    manifest.pop("digest", None)
+    manifest["event_kinds"] = ["click", "purchase", "cart"]
+    (dataset.path / "manifest.json").write_text(json.dumps(manifest))
+    return Dataset(dataset.path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Rewards(),
+        Rewards(click=-0.5, purchase=1.0),
+        Rewards(click=1.0, purchase=-2.0),
+        Rewards(others={"cart": 0.5, "return": -3.0}),
+    ],
+)
 def test_shifted_rewards_begin_at_zero_and_keep_their_distance(given: Rewards) -> None:
     shifted = given.shifted()
     assert shifted.least == 0.0
     assert shifted.purchase - shifted.click == pytest.approx(given.purchase - given.click)
-    assert (given.least, given.most) == (min(given.click, given.purchase), max(given.click, given.purchase))
+    assert set(shifted.others) == set(given.others)
+    for kind, value in given.by_kind.items():
+        assert shifted.by_kind[kind] == pytest.approx(value - min(given.by_kind.values()))
+    assert (given.least, given.most) == (min(given.by_kind.values()), max(given.by_kind.values()))
 
 
 def broken(dataset: Dataset, how: str) -> None:

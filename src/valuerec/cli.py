@@ -85,7 +85,8 @@ def prepare(
     columns
         For format events: session=...,item=...,time=...,event=...
     events
-        What each kind of event is: view=click,order=purchase,search=ignore
+        What each kind of event is: view=click,order=purchase,search=ignore; any other name, as in addtocart=cart, makes
+        a kind of its own, for which training wants a reward.
     time_unit
         Of numeric times; position: a counter, not a clock.
     on_bad_rows
@@ -181,6 +182,7 @@ def train(
     protocol: Literal["ours", "released"] = "ours",
     reward_click: float = 0.2,
     reward_purchase: float = 1.0,
+    reward_others: str | None = None,
     reward_transform: Literal["none", "linear"] = "none",
     window: int = 10,
     batch_size: int = 256,
@@ -251,6 +253,8 @@ def train(
         Reward of a click.
     reward_purchase
         Reward of a purchase.
+    reward_others
+        Rewards of the other kinds of events that the dataset has: cart=0.5,wish=0.3.
     reward_transform
         linear: shift the rewards so that the least is 0, for methods that can't take negative ones.
     window
@@ -320,7 +324,7 @@ def train(
         backbone=encoder,
         method=learner,
         protocol=protocol,
-        rewards=Rewards(click=reward_click, purchase=reward_purchase),
+        rewards=Rewards(reward_click, reward_purchase, _numbers("--reward-others", reward_others) or {}),
         reward_transform=reward_transform,
         window=window,
         batch_size=batch_size,
@@ -573,6 +577,10 @@ def reproduce(
     epochs: int = 20,
     patience: int = 3,
     max_steps: int | None = None,
+    reward_click: float = 0.2,
+    reward_purchase: float = 1.0,
+    reward_others: str | None = None,
+    reward_transform: Literal["none", "linear"] = "none",
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: Json = False,
@@ -606,11 +614,20 @@ def reproduce(
         Stop a run after so many validations without a better score.
     max_steps
         Steps of a run, at most.
+    reward_click
+        Reward of a click.
+    reward_purchase
+        Reward of a purchase.
+    reward_others
+        Rewards of the other kinds of events that the dataset has: cart=0.5,wish=0.3.
+    reward_transform
+        linear: shift the rewards so that the least is 0, for methods that can't take negative ones.
     jobs
         Cells at a time; by default one a core.
     device
         Where to compute.
     """
+    from valuerec.dataset import Rewards
     from valuerec.experiments.contents import outcome
     from valuerec.experiments.reproducing import reproduce as run_experiment
     from valuerec.experiments.results import Results
@@ -629,6 +646,8 @@ def reproduce(
         epochs=epochs,
         patience=patience,
         max_steps=max_steps,
+        rewards=Rewards(reward_click, reward_purchase, _numbers("--reward-others", reward_others) or {}),
+        reward_transform=reward_transform,
         jobs=jobs,
         device=device,
     )

@@ -5,7 +5,8 @@ Shapes: E events of all sessions laid end to end, S sessions, B rows of a batch,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -21,6 +22,8 @@ from valuerec.safetensors_header import Place, broken, read_header
 SCHEMA_VERSION: Final = 1
 CLICK: Final = 0
 PURCHASE: Final = 1
+KINDS: Final = ("click", "purchase")  # every dataset's first two kinds of event; `Dataset.kinds` has the others
+KIND_PATTERN: Final = "^[a-z][a-z0-9_]{0,29}$"  # what a kind may be called
 LONGEST_WINDOW: Final = 255  # history lengths are kept in a byte
 
 Split = Literal["train", "validation", "test"]
@@ -52,14 +55,15 @@ class DatasetManifest(Manifest):
     fingerprint: str
     counts: Counts
     splits: dict[Split, SplitSize]
+    event_kinds: list[str] = Field(default=list(KINDS))
 
 
 class Transitions(NamedTuple):
     """What the agent saw and did, one row an event (the paper's `(s, a, r, s')`).
 
     Items are internal indices 0..N-1; N pads on the right. An empty history has length 1: one padding item.
-    `next_action_B` is what was logged at s', on a session's last event (`done_B`) the event's own item; `return_B` is
-    empty unless a discount was given.
+    `next_action_B` is what was logged at s', on a session's last event (`done_B`) the event's own item; `reward_B` is
+    empty without rewards, `return_B` unless a discount was given too.
     """
 
     state_BL: NDArray[np.int32]
@@ -76,26 +80,46 @@ class Transitions(NamedTuple):
 
 @dataclass(frozen=True)
 class Rewards:
-    """The reward of each kind of event (paper, section 2: purchase 1.0, click 0.2); any number, negative ones too."""
+    """The reward of each kind of event; any finite number, negative ones too.
+
+    Args:
+        click: paper, section 2: 0.2.
+        purchase: paper, section 2: 1.0.
+        others: of the other kinds that a dataset has, by name (`valuerec.prepare`, option `events`).
+    """
 
     click: float = 0.2
     purchase: float = 1.0
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("click", "purchase"):
-            value = getattr(self, name)
+        for name in KINDS:
+            if name in self.others:
+                raise UsageError(f"The reward of a {name} has an option of its own; leave it out of the others.")
+        for name, value in self.by_kind.items():
             if not np.isfinite(value):
                 raise UsageError(f"The reward of a {name} is {value}; it must be a finite number.")
+
+    @staticmethod
+    def of(by_kind: Mapping[str, float]) -> Rewards:
+        """Rewards by the name of the kind; a click's and a purchase's are the paper's where they are not named."""
+        others = {name: value for name, value in by_kind.items() if name not in KINDS}
+        return Rewards(others=others, **{name: by_kind[name] for name in KINDS if name in by_kind})
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """All of them, by the name of the kind."""
+        return {"click": self.click, "purchase": self.purchase, **self.others}
 
     @property
     def least(self) -> float:
         """r_min."""
-        return min(self.click, self.purchase)
+        return min(self.by_kind.values())
 
     @property
     def most(self) -> float:
         """r_max."""
-        return max(self.click, self.purchase)
+        return max(self.by_kind.values())
 
     def shifted(self) -> Rewards:
         """The paper's linear reward transformation (section 2.1.3): all less r_min, so that the least is 0.
@@ -103,7 +127,8 @@ class Rewards:
         It is no mere change of scale where episodes end: it adds −r_min (1 − γ^T) / (1 − γ) to the return of an event
         with T events to go, its own included, so with a negative r_min the longer session looks better than it did.
         """
-        return Rewards(self.click - self.least, self.purchase - self.least)
+        shifted = {name: value - self.least for name, value in self.others.items()}
+        return Rewards(self.click - self.least, self.purchase - self.least, shifted)
 
 
 class Dataset:
@@ -137,6 +162,8 @@ class Dataset:
             and bool(np.all(np.diff(offset_S) > 0))
             and self.item_E.min() >= 0
             and self.item_E.max() < counts["items"]
+            and self.event_E.max() < len(self.kinds)
+            and self.kinds[: len(KINDS)] == KINDS
         )
         if not fits:
             raise ValuerecError(
@@ -147,6 +174,30 @@ class Dataset:
     def n_items(self) -> int:
         """Items in the catalogue; also the index that pads."""
         return int(self.manifest["counts"]["items"])
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its events, by their codes in `event_E`."""
+        return tuple(self.manifest.get("event_kinds", KINDS))
+
+    def rewards_by_code(self, rewards: Rewards) -> NDArray[np.float64]:
+        """The reward of each kind of event of this dataset, by its code.
+
+        Raises:
+            UsageError: where a kind has no reward, or a reward is of a kind that the dataset does not know.
+        """
+        known = rewards.by_kind
+        if unrewarded := [kind for kind in self.kinds if kind not in known]:
+            raise UsageError(
+                f"{self.path} has events of the kind {' and '.join(unrewarded)}, which no reward is given for; give "
+                f"one with --reward-others {','.join(f'{kind}=0.5' for kind in unrewarded)}, say."
+            )
+        if unknown := [kind for kind in known if kind not in self.kinds]:
+            raise UsageError(
+                f"A reward is given for {' and '.join(unknown)}, and the kinds of events of {self.path} are "
+                f"{', '.join(self.kinds)}; check --reward-others."
+            )
+        return np.array([known[kind] for kind in self.kinds])
 
     @property
     def fingerprint(self) -> str:
@@ -175,7 +226,7 @@ class Dataset:
         self,
         number_B: NDArray[np.int64],
         window: int,
-        rewards: Rewards = Rewards(),
+        rewards: Rewards | None = Rewards(),
         discount: float | None = None,
     ) -> Transitions:
         """The transitions of any events, by index arithmetic alone.
@@ -183,9 +234,13 @@ class Dataset:
         Args:
             number_B: event numbers, 0..E-1.
             window: L, how many past items make a state (paper: 10), at most 255.
-            rewards: the reward of each kind of event.
+            rewards: the reward of each kind of event; None where nobody asks for `reward_B`, which is empty then.
             discount: γ of `return_B`; None where nobody asks for it.
+
+        Raises:
+            UsageError: where the rewards are not those of the dataset's kinds (`rewards_by_code`).
         """
+        reward_K = None if rewards is None else self.rewards_by_code(rewards)
         history_B = np.minimum(self.history_E[number_B], window).astype(np.int64)
         next_history_B = np.minimum(history_B + 1, window)
         event_B = self.event_E[number_B]
@@ -195,12 +250,16 @@ class Dataset:
             length_B=np.maximum(history_B, 1).astype(np.int32),
             action_B=self.item_E[number_B].astype(np.int64),
             event_B=event_B,
-            reward_B=np.array([rewards.click, rewards.purchase], dtype=np.float32)[event_B],
+            reward_B=np.empty(0, np.float32) if reward_K is None else reward_K.astype(np.float32)[event_B],
             next_state_BL=self._window(number_B + 1 - next_history_B, next_history_B, window),
             next_length_B=next_history_B.astype(np.int32),
             done_B=done_B,
             next_action_B=self.item_E[np.where(done_B, number_B, following_B)].astype(np.int64),
-            return_B=np.empty(0, np.float32) if discount is None else self._returns(number_B, rewards, discount),
+            return_B=(
+                np.empty(0, np.float32)
+                if reward_K is None or discount is None
+                else self._returns(number_B, reward_K, discount)
+            ),
         )
 
     def _following(self, number_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -208,12 +267,13 @@ class Dataset:
         following_B = np.minimum(number_B + 1, len(self.item_E) - 1)
         return following_B, (self.history_E[following_B] == 0) | (number_B == len(self.item_E) - 1)
 
-    def _returns(self, number_B: NDArray[np.int64], rewards: Rewards, discount: float) -> NDArray[np.float32]:
+    def _returns(
+        self, number_B: NDArray[np.int64], reward_K: NDArray[np.float64], discount: float
+    ) -> NDArray[np.float32]:
         """Σ_i γ^i r_i from each event to its session's end, as far as float32 can tell."""
-        reward_2 = np.array([rewards.click, rewards.purchase])
         return_B, alive_R, number_R, factor = np.zeros(len(number_B)), np.arange(len(number_B)), number_B, 1.0
         while len(alive_R) and factor > _NO_MORE:
-            return_B[alive_R] += factor * reward_2[self.event_E[number_R]]
+            return_B[alive_R] += factor * reward_K[self.event_E[number_R]]
             following_R, done_R = self._following(number_R)
             alive_R, number_R, factor = alive_R[~done_R], following_R[~done_R], factor * discount
         return return_B.astype(np.float32)

@@ -373,7 +373,7 @@ def test_a_field_of_several_lines_is_named_in_one(copy: Path) -> None:
         vr.load(copy)
 
 
-@pytest.mark.parametrize("rewards", [[1], {"click": "x"}, {"click": None}, {"view": 1.0}])
+@pytest.mark.parametrize("rewards", [[1], {"click": "x"}, {"click": None}, {"View": 1.0}])
 def test_rewards_are_not_believed(copy: Path, rewards: Any) -> None:
     change(copy, CONFIG, rewards=rewards)
     with pytest.raises(ValuerecError, match=r"config\.json, field rewards"):

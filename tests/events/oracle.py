@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Event(NamedTuple):
-    """An event that is no bad row; kind is click, purchase, ignore or transaction."""
+    """An event that is no bad row; kind is click, purchase, ignore, transaction or one of its own."""
 
     session: str
     item: str
@@ -31,7 +31,7 @@ class Prepared(NamedTuple):
 
     filtered: dict[str, int]
     sessions: list[tuple[str, str, int, int, int]]  # id, split, events, first and last time
-    items: list[tuple[str, int, int]]  # id, clicks, purchases
+    items: list[tuple[Any, ...]]  # id, clicks, purchases, and all its events where there are other kinds
     events: list[tuple[str, str, int, str, str]]  # session, item, time, kind, split
     item_E: list[int]
     event_E: list[int]
@@ -48,8 +48,9 @@ def expected(
     min_session_events: int = 3,
     sample_sessions: int | None = None,
     drop_duplicates: bool = False,
+    others: Sequence[str] = (),
 ) -> Prepared:
-    """The dataset of a log."""
+    """The dataset of a log, which may have kinds of its own beside clicks and purchases."""
     left = list(events)
     filtered: dict[str, int] = {}
 
@@ -74,7 +75,7 @@ def expected(
             filtered["duplicate"] = before - len(left)
     if format == "yoochoose":
         items = common_items([event for event in left if event.kind == "click"])
-        keep("rare_item", lambda event: event.kind == "purchase" or event.item in items)
+        keep("rare_item", lambda event: event.kind != "click" or event.item in items)
         sessions = long_sessions([event for event in left if event.kind == "click"])
         keep("short_session", lambda event: event.session in sessions)
     elif format == "retailrocket":
@@ -91,7 +92,7 @@ def expected(
         order = sorted({event.session for event in left}, key=lambda name: (md5(f"sample/{seed}/{name}"), name))
         drawn = set(order[:sample_sessions])
         keep("not_sampled", lambda event: event.session in drawn)
-    return _arranged(left, filtered, split, seed)
+    return _arranged(left, filtered, split, seed, ("click", "purchase", *others))
 
 
 def noticed(events: Iterable[Event], kept: Sequence[tuple[str, str, int, str, str]], drop: bool) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def noticed(events: Iterable[Event], kept: Sequence[tuple[str, str, int, str, st
         kept: those of a `Prepared`.
         drop: whether repetitions are dropped before anything is counted.
     """
-    known = [event for event in events if event.kind in ("click", "purchase")]
+    known = [event for event in events if event.kind not in ("ignore", "transaction")]
     known = list(dict.fromkeys(known)) if drop else known
     answer: dict[str, Any] = {"repetitions": len(kept) - len(set(kept)), "spellings": {}}
     for field, name in (("session", "purchases_in_unseen_sessions"), ("item", "purchases_of_unseen_items")):
@@ -149,7 +150,9 @@ def split_by_end(ends: dict[str, int]) -> dict[str, str]:
     return {name: "train" if at < 8 else "validation" if at < 9 else "test" for name, at in bounds.items()}
 
 
-def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed: int) -> Prepared:
+def _arranged(
+    left: Sequence[Event], filtered: dict[str, int], split: str, seed: int, kind_names: Sequence[str]
+) -> Prepared:
     own: dict[str, list[Event]] = defaultdict(list)
     for event in left:
         own[event.session].append(event)
@@ -166,7 +169,9 @@ def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed:
     ordered = [
         event
         for session in order
-        for event in sorted(own[session], key=lambda event: (event.time, event.kind == "purchase", event.item.encode()))
+        for event in sorted(
+            own[session], key=lambda event: (event.time, kind_names.index(event.kind), event.item.encode())
+        )
     ]
     offset_S = [0]
     for session in order:
@@ -175,10 +180,13 @@ def _arranged(left: Sequence[Event], filtered: dict[str, int], split: str, seed:
     return Prepared(
         filtered=filtered,
         sessions=[(name, split_of[name], len(own[name]), min(times[name]), max(times[name])) for name in order],
-        items=[(item, kinds[item]["click"], kinds[item]["purchase"]) for item in catalogue],
+        items=[
+            (item, kinds[item]["click"], kinds[item]["purchase"], *([kinds[item].total()] if kind_names[2:] else []))
+            for item in catalogue
+        ],
         events=[(*event, split_of[event.session]) for event in ordered],
         item_E=[index[event.item] for event in ordered],
-        event_E=[int(event.kind == "purchase") for event in ordered],
+        event_E=[kind_names.index(event.kind) for event in ordered],
         offset_S=offset_S,
     )
 
@@ -197,7 +205,10 @@ def found(folder: Path, manifest: dict[str, Any]) -> Prepared:
     return Prepared(
         filtered=filtered | ({"duplicate": duplicates} if duplicates else {}),
         sessions=_rows(folder / "sessions.parquet", ["session", "split", "events", "start", "end"]),
-        items=_rows(folder / "items.parquet", ["item", "clicks", "purchases"]),
+        items=_rows(
+            folder / "items.parquet",
+            ["item", "clicks", "purchases", *(["events"] if manifest.get("event_kinds") else [])],
+        ),
         events=_rows(folder / "events.parquet", ["session", "item", "time", "event", "split"]),
         item_E=arrays["item"].tolist(),
         event_E=arrays["event"].tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ from events import oracle
 from events.logs import START, TEXT_IDS
 from events.oracle import Event
 from valuerec.events import pipeline
-from valuerec.events.checking import CODES
+from valuerec.events.checking import IGNORE, TRANSACTION
 from valuerec.events.formats import FORMATS
 
-KINDS = ("click", "ignore", "purchase", "transaction")
+CODES = {"click": 0, "ignore": IGNORE, "purchase": 1, "transaction": TRANSACTION, "cart": 2, "wish": 3}
+KINDS = tuple(CODES)
 FORMAT_OF_RULE = {FORMATS[name].rule: name for name in ("yoochoose", "retailrocket", "events")}
 EVENTS = st.lists(
     st.builds(
@@ -88,16 +90,21 @@ def check_all(
         min_session_events=least,
         sample_sessions=sample,
         drop_duplicates=drop_duplicates,
+        others=("cart", "wish"),
     )
     left = [len(events), *(int(table.count().to_pyarrow().as_py()) for table in stages.values())]
     dropped = {reason: left[place] - left[place + 1] for place, reason in enumerate(stages)}
     assert {reason: count for reason, count in dropped.items() if count} == right.filtered
 
-    sessions, items = pipeline.sessions_of(kept, split, seed), pipeline.items_of(kept)
+    sessions, items = pipeline.sessions_of(kept, split, seed, 4), pipeline.items_of(kept)
     found_items = items.order_by("number").to_pyarrow()
-    assert _rows(found_items, "item", "clicks", "purchases") == right.items
+    assert _rows(found_items, "item", "clicks", "purchases", "events") == right.items
     assert found_items["number"].to_pylist() == list(range(len(right.items)))
     found_sessions = sessions.order_by("number").to_pyarrow()
+    for code in (1, 2, 3):
+        counts = Counter(event[0] for event, kind in zip(right.events, right.event_E, strict=True) if kind == code)
+        column = found_sessions[pipeline.kind_column(code)].to_pylist()
+        assert column == [counts[session[0]] for session in right.sessions]
     names = [oracle.SPLITS[code] for code in found_sessions["split"].to_pylist()]
     own = _rows(found_sessions, "session", "events", "start", "end")
     assert [(name, split, *rest) for (name, *rest), split in zip(own, names, strict=True)] == right.sessions
@@ -135,7 +142,7 @@ def test_spark_gives_the_oracles_tables(spark: Any, rule: str, split: str) -> No
     ids = [*TEXT_IDS, "nul\x00", "a\nb"]
     kinds = KINDS
     events = [
-        Event(ids[(i * i) % len(ids)], TEXT_IDS[(i * 7) % 6], START + i % 5, kinds[(i * 3 + i // 7) % 4])
+        Event(ids[(i * i) % len(ids)], TEXT_IDS[(i * 7) % 6], START + i % 5, kinds[(i * 3 + i // 7) % len(kinds)])
         for i in range(150)
     ]
     check_all(spark, events, rule, 2, split, 1, 8)
@@ -149,7 +156,7 @@ def test_the_whole_tree_compiles_to_the_sql_of_other_engines(dialect: str, split
     tallies = {column: pipeline.tally(known, column) for column in ("session", "item")}
     kept, _ = pipeline.filtered(known, tallies, "clicks: items, sessions", 3, 3, hold=lambda table: table)
     kept = pipeline.sampled(kept, 10, 0)
-    tree = pipeline.numbered(kept, pipeline.sessions_of(kept, split, 0), pipeline.items_of(kept))
+    tree = pipeline.numbered(kept, pipeline.sessions_of(kept, split, 0, 3), pipeline.items_of(kept))
     assert "MD5(" in str(ibis.to_sql(tree, dialect=dialect)).upper()
 
 

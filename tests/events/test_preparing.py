@@ -6,10 +6,12 @@ import csv
 import json
 import lzma
 import random
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +25,7 @@ from events import oracle
 from events.logs import START, STYLES, Bad, Row, Style, rows_of
 from events.oracle import Event
 from valuerec.dataset import Dataset
-from valuerec.errors import ValuerecError
+from valuerec.errors import UsageError, ValuerecError
 from valuerec.events import parquet, prepare, sources
 
 OPTIONS = st.fixed_dictionaries(
@@ -84,7 +86,7 @@ def check_account_and_data(style: Style, rows: Sequence[Row], options: dict[str,
         assert not written or written[0] == written[1]
 
 
-def check_counts(manifest: dict[str, Any], right: oracle.Prepared) -> None:
+def check_counts(manifest: dict[str, Any], right: oracle.Prepared, others: Sequence[str] = ()) -> None:
     parts: dict[str, Any] = {}
     for name in oracle.SPLITS:
         kinds = Counter(kind for *_, kind, split in right.events if split == name)
@@ -93,9 +95,10 @@ def check_counts(manifest: dict[str, Any], right: oracle.Prepared) -> None:
             "events": kinds.total(),
             "clicks": kinds["click"],
             "purchases": kinds["purchase"],
+            **{kind: kinds[kind] for kind in others},
         }
     assert manifest["splits"] == parts
-    sums = {key: sum(part[key] for part in parts.values()) for key in ("sessions", "events", "clicks", "purchases")}
+    sums = {key: sum(part[key] for part in parts.values()) for key in parts["train"]}
     assert manifest["counts"] == sums | {"items": len(right.items)}
     assert manifest["account"]["kept"] == len(right.events)
 
@@ -209,6 +212,62 @@ def test_an_unknown_kind_of_event_is_bad_unless_the_map_says_what_it_is(tmp_path
         "duplicates": 0,
         "bad": {"unknown_event": 6},
     }
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    events=st.lists(
+        st.builds(
+            Event,
+            session=st.sampled_from("abcd"),
+            item=st.sampled_from("xyz"),
+            time=st.integers(START, START + 3).map(lambda time: time // 1_000_000 * 1_000_000),
+            kind=st.sampled_from(["click", "purchase", "cart", "wish_list", "ignore"]),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    options=OPTIONS,
+)
+def test_a_log_may_have_kinds_of_events_of_its_own(events: list[Event], options: dict[str, Any]) -> None:
+    meanings = {"view": "click", "basket": "cart", "Wish": "wish_list", "order": "purchase", "nothing": "ignore"}
+    said = {meaning: name for name, meaning in meanings.items()}
+    right = oracle.expected(events, "events", others=("cart", "wish_list"), **options)
+    with tempfile.TemporaryDirectory() as name:
+        rows = [(session, item, time // 1_000_000, said[kind]) for session, item, time, kind in events]
+        log, out = write_csv(Path(name) / "log.csv", rows), Path(name) / "data"
+        go = partial(prepare, [log], format="events", out=out, events=meanings, max_memory=None, **options)
+        if not right.events:
+            with pytest.raises(ValuerecError, match="No event is left"):
+                go()
+            return
+        manifest = go()
+        assert manifest["event_kinds"] == ["click", "purchase", "cart", "wish_list"] == list(Dataset(out).kinds)
+        assert oracle.found(out, manifest) == right
+        check_counts(manifest, right, ("cart", "wish_list"))
+        check_findings(manifest, oracle.noticed(events, right.events, options["drop_duplicates"]))
+
+
+@pytest.mark.parametrize(
+    ("meaning", "sentence"),
+    [
+        ("buy", "--events says x=buy, which is another word for purchase; write purchase, or name"),
+        ("purchse", "--events says x=purchse, which looks like purchase; name"),
+        ("Clik", "an event is a click, a purchase, ignore, or a kind of its own"),
+        ("clik", "looks like click"),
+        ("ignored", "looks like ignore"),
+        ("sessions", "(not events, items, sessions)"),
+        ("a b", "by up to 30 small letters"),
+        ("x" * 31, "by up to 30 small letters"),
+        ("cart\n", "by up to 30 small letters"),
+        ("", "by up to 30 small letters"),
+    ],
+)
+def test_what_can_be_no_kind_or_looks_misspelt_is_refused(tmp_path: Path, meaning: str, sentence: str) -> None:
+    log = write_csv(tmp_path / "log.csv", [("s", "i", 1_400_000_000, "x")])
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        prepare([log], format="events", out=tmp_path / "out", events={"x": meaning})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_formats_own_meanings_can_be_changed(tmp_path: Path) -> None:

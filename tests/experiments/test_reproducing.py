@@ -320,7 +320,18 @@ def test_another_dataset_or_other_options_are_refused(
         vr.reproduce("table1", data=other, out=out, seeds=1, rows=rows, **TINY)
     with pytest.raises(UsageError, match=r"sasrec-supervised \(seed 0\) with max_steps = 6, and now it is 7;"):
         vr.reproduce("table1", data=small, out=out, seeds=1, rows=rows, **(TINY | {"max_steps": 7}))
+    with pytest.raises(UsageError, match=r"sasrec-supervised \(seed 0\) with click = 0\.2, and now it is 0\.1;"):
+        vr.reproduce("table1", data=small, out=out, seeds=1, rows=rows, rewards=vr.Rewards(click=0.1), **TINY)
     assert (out / "table1.json").read_text() == before
+
+
+def test_rewards_that_a_method_or_the_dataset_does_not_know_are_refused_first(small: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": small, "out": tmp_path / "out", "seeds": 1, "rows": ["sasrec-vpq"], **TINY}
+    with pytest.raises(UsageError, match="A reward is given for cart, and the kinds"):
+        vr.reproduce("table1", rewards=vr.Rewards(others={"cart": 0.5}), **options)
+    with pytest.raises(UsageError, match="--reward-transform linear"):
+        vr.reproduce("table1", rewards=vr.Rewards(click=-0.1), **options)
+    assert not (tmp_path / "out/table1.json").exists()
 
 
 def test_a_dataset_without_purchases_is_refused(small: Dataset, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_catalogue_that_is_none_is_refused(tmp_path: Path, content: bytes, sen
 
 
 @pytest.mark.parametrize(
-    "line", ["{", '{"session": "a", "events": [{"item": "x", "event": "wish"}]}', '{"events": []}']
+    "line", ["{", '{"session": "a", "events": [{"item": "x", "event": "Wish!"}]}', '{"events": []}']
 )
 def test_a_session_that_is_none_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "s.jsonl"

@@ -228,6 +228,29 @@ def test_negative_rewards_are_refused_or_shifted(small: Dataset, tmp_path: Path)
         assert json.loads((run / "config.json").read_text())["rewards"] == {"click": -0.2, "purchase": 1.0}
 
 
+def test_a_kind_of_its_own_is_learned_from_with_its_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.csv"
+    kinds = ["view", "cart", "order"]
+    rows = [f"s{i // 4},i{(i * 7) % 11},{1_400_000_000 + i},{kinds[i % 3]}\n" for i in range(400)]
+    log.write_text("session,item,time,event\n" + "".join(rows))
+    meanings = {"view": "click", "cart": "cart", "order": "purchase"}
+    vr.prepare([log], format="events", out=tmp_path / "data", events=meanings)
+    options = SMALL | {"max_steps": 2, "quiet": False}
+    with pytest.raises(UsageError, match=r"--reward-others cart=0\.5"):
+        vr.train(tmp_path / "data", out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    options["rewards"] = vr.Rewards(others={"cart": 4.0})
+    run = vr.train(tmp_path / "data", out=tmp_path / "run", **options)
+    assert "events of the kind cart are learned from and not scored" in capsys.readouterr().err
+    assert json.loads((run / "config.json").read_text())["rewards"] == {"click": 0.2, "purchase": 1.0, "cart": 4.0}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["outside"]["bounds"] == [0.0, 8.0] and set(metrics["test"]) == {"purchase", "click"}
+    assert vr.load(run).recommend([["i1", "i2"]], k=3)
+    vr.prepare([log], format="events", out=tmp_path / "carts", events=dict.fromkeys(meanings, "cart"))
+    with pytest.raises(ValuerecError, match="neither clicks nor purchases in its validation split"):
+        vr.train(tmp_path / "carts", out=tmp_path / "no run", **options)
+
+
 def test_a_log_of_clicks_alone_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sessions = [[((start + step) % 9, "c") for step in range(4)] for start in range(30)]
     data = write_dataset(tmp_path / "data", {"train": sessions, "validation": sessions, "test": sessions}, 9)

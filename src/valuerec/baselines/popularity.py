@@ -13,7 +13,7 @@ from valuerec.dataset import Dataset, Split
 
 @dataclass(frozen=True)
 class Popularity(Baseline):
-    """The most popular items, clicks and purchases of the training split counted alike."""
+    """The most popular items, all events of the training split counted alike."""
 
     name = "popularity"
     source = "counting"

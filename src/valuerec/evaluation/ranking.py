@@ -77,7 +77,7 @@ def ranks(
     network.eval()
     for start in range(0, len(events), states):
         number_B = np.arange(events.start + start, min(events.start + start + states, events.stop))
-        batch = dataset.transitions(number_B, network.window)
+        batch = dataset.transitions(number_B, network.window, None)
         state_BD = network.state(_tensor(batch.state_BL, device), _tensor(batch.length_B, device))
         action_B = _tensor(batch.action_B, device)
         for first in range(0, len(number_B), rows):

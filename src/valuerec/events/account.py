@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Group
 
+from valuerec.dataset import KINDS
 from valuerec.events.formats import FORMATS
 from valuerec.printing import whole_table
 
@@ -30,9 +31,10 @@ def account_table(manifest: Mapping[str, Any]) -> Group:
     counts, published = manifest["counts"], FORMATS[manifest["config"]["format"]].published
     splits = manifest["splits"]
     sizes = whole_table("", "here", *splits, *(["published, full log"] if published else []), title="What was prepared")
-    for name in ("sessions", "items", "clicks", "purchases"):
+    for name in ("sessions", "items", "clicks", "purchases", *manifest.get("event_kinds", KINDS)[len(KINDS) :]):
         parts = [f"{split[name]:,}" if name in split else "" for split in splits.values()]
-        sizes.add_row(name, f"{counts[name]:,}", *parts, *([f"{published[name]:,}"] if published else []))
+        full = [f"{published[name]:,}" if name in published else ""] if published else []
+        sizes.add_row(name, f"{counts[name]:,}", *parts, *full)
     for column in sizes.columns[1:]:
         column.justify = "right"
     return Group(rows, sizes)

@@ -11,12 +11,13 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from valuerec.events.blocks import BadRow, Block
+from valuerec.events.formats import kinds_of
 from valuerec.events.times import Clock, microseconds, why_unreadable
 
 if TYPE_CHECKING:
     from valuerec.events.blocks import Column
 
-CODES: Final = {"click": 0, "purchase": 1, "ignore": 2, "transaction": 3}
+CLICK, PURCHASE, IGNORE, TRANSACTION = 0, 1, -1, -2  # codes of meanings; other kinds follow in their order
 
 
 class Reason(NamedTuple):
@@ -105,11 +106,15 @@ def _may_hold_nul(ids: Column) -> bool:
 
 def _codes(columns: Mapping[str, Column], count: int, meanings: Mapping[str, str], implied: str | None) -> Column:
     """What each event is to us, null where that is not known."""
+    code_of = {kind: code for code, kind in enumerate(kinds_of(meanings))} | {
+        "ignore": IGNORE,
+        "transaction": TRANSACTION,
+    }
     if implied is not None:
-        return pa.array(np.full(count, CODES[meanings.get(implied, "click")], dtype=np.int8))
-    codes = pa.array([CODES[meaning] for meaning in meanings.values()], pa.int8())
+        return pa.array(np.full(count, code_of[meanings.get(implied, "click")], dtype=np.int8))
+    codes = pa.array([code_of[meaning] for meaning in meanings.values()], pa.int8())
     event = pc.take(codes, pc.index_in(columns["event"], pa.array(list(meanings), pa.string())))
     if "transaction" in columns and meanings["transaction"] == "transaction":
         # RetailRocket: whatever the event says, a row with a transaction id is one.
-        event = pc.if_else(pc.equal(columns["transaction"], ""), event, pa.scalar(CODES["transaction"], pa.int8()))
+        event = pc.if_else(pc.equal(columns["transaction"], ""), event, pa.scalar(TRANSACTION, pa.int8()))
     return event  # type: ignore[no-any-return]

@@ -197,19 +197,20 @@ class Gate:
 
 
 def profile_of(folder: Path, content: Mapping[str, Any]) -> Profile:
-    """Read what is compared of a dataset: two columns of the items, one of the sessions.
+    """Read what is compared of a dataset: the counts of the items, one column of the sessions.
 
     Raises:
         ValuerecError: where the files are not what prepare writes.
     """
     try:
         with explained_io(f"Reading {folder}"):
-            items = pq.read_table(folder / "items.parquet", columns=["item", "clicks", "purchases"])
+            items = pq.read_table(folder / "items.parquet")
             sessions = pq.ParquetFile(folder / "sessions.parquet")
             lengths = np.zeros(1, dtype=np.int64)
             for batch in sessions.iter_batches(columns=["events"]):
                 lengths = _added(lengths, np.bincount(batch["events"].to_numpy()))
-        events = pc.add(items["clicks"], items["purchases"])
+        two = pc.add(items["clicks"], items["purchases"])
+        events = items["events"] if "events" in items.column_names else two  # of a dataset with more kinds than two
         counted = pa.table({"item": items["item"], "events": events})
         purchases, total = (int(pc.sum(column).as_py() or 0) for column in (items["purchases"], events))
         return Profile(counted, purchases / total, lengths, _range(content["time"]))

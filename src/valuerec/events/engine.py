@@ -66,15 +66,19 @@ def build(
                     kept = held.enter_context(events.cache())
                     account(*_dropped(staged, stages, kept))
                 say("numbering sessions and items")
-                sessions = held.enter_context(pipeline.sessions_of(kept, options.split, options.seed).cache())
+                sessions = held.enter_context(
+                    pipeline.sessions_of(kept, options.split, options.seed, len(options.kinds)).cache()
+                )
                 items = held.enter_context(pipeline.items_of(kept).cache())
                 session_table = sessions.order_by("number").to_pyarrow()
                 item_table = items.order_by("number").to_pyarrow()
-                writing.write_items(folder / "items.parquet", item_table)
+                writing.write_items(folder / "items.parquet", item_table, options.kinds)
                 writing.write_sessions(folder / "sessions.parquet", session_table, clock)
                 say("ordering and writing the events")
                 batches = pipeline.numbered(kept, sessions, items).to_pyarrow_batches(chunk_size=_BATCH_ROWS)
-                repetitions = writing.write_events(folder, iter(batches), item_table, session_table, clock)
+                repetitions = writing.write_events(
+                    folder, iter(batches), item_table, session_table, clock, options.kinds
+                )
         finally:
             engine.disconnect()
     except duckdb.Error as error:

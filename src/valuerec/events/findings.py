@@ -49,7 +49,7 @@ class Spellings(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What was noticed about the clicks and purchases of a log, before the filters.
+    """What was noticed about the events of a log, before the filters.
 
     Args:
         purchases_of_unseen_items: purchases of items without any click in the log.
@@ -100,7 +100,7 @@ def found(engine: Any, work: Path, tallies: Mapping[str, Table]) -> Findings:
     Args:
         engine: an Ibis backend that reads Parquet.
         work: a folder for intermediate files.
-        tallies: clicks and purchases, by session and by item.
+        tallies: how many events, by session and by item.
     """
     unseen = {
         column: int(table.filter(_.clicks == 0).purchases.sum().fill_null(0).to_pyarrow().as_py())
@@ -160,7 +160,7 @@ def _write_changed(batches: Any, path: Path) -> int:
 
 def _no_ids(tally: Table, column: str) -> dict[str, int]:
     words = tally.filter(tally[column].strip().lower().isin(_NO_IDS)).order_by(column).to_pyarrow().to_pylist()
-    return {row[column]: int(row["clicks"] + row["purchases"]) for row in words}
+    return {row[column]: int(row["events"]) for row in words}
 
 
 def _cut(text: str) -> str:

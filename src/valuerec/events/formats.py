@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
+from valuerec.dataset import KIND_PATTERN, KINDS
 from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS, Block
 from valuerec.events.delimited import fields_of, header_of, read_delimited
@@ -14,7 +17,7 @@ from valuerec.events.jsonlines import object_of, read_json_lines, read_otto
 from valuerec.events.parquet import columns_of, read_parquet
 from valuerec.events.sources import Source
 
-Meaning = Literal["click", "purchase", "ignore", "transaction"]
+Meaning = str  # click, purchase, ignore, transaction (in RetailRocket), or the name of another kind of event
 Rule = Literal["clicks: items, sessions", "all: sessions, items", "all: items, sessions"]
 
 USUAL_EVENTS: Final[dict[str, Meaning]] = {
@@ -55,6 +58,9 @@ FORMATS: Final[dict[str, Format]] = {
     "events": Format("all: items, sessions", USUAL_EVENTS),
 }
 
+_DROPPED: Final = ("ignore", "transaction")  # meanings of what is no event to us
+_MEANINGS: Final = (*KINDS, "ignore")
+_TAKEN: Final = ("events", "items", "sessions")  # names of other counts
 _RETAILROCKET = ["timestamp", "visitorid", "event", "itemid", "transactionid"]
 
 
@@ -194,11 +200,30 @@ def meanings_of(format: str, events: Mapping[str, str] | None) -> dict[str, str]
     For the format events the user's map stands alone, so that nothing is taken for a purchase by its name only.
 
     Raises:
-        UsageError: for a meaning other than click, purchase or ignore.
+        UsageError: for a meaning that is neither click, purchase or ignore nor can be the name of another kind.
     """
     for name, meaning in (events or {}).items():
-        if meaning not in ("click", "purchase", "ignore"):
-            raise UsageError(f"--events says {name}={meaning}; an event is a click, a purchase, or ignore.")
+        if meaning not in _MEANINGS:
+            _check_kind(f"--events says {name}={meaning}", meaning)
     if format == "events" and events:
         return dict(events)
     return {**FORMATS[format].meanings, **(events or {})}
+
+
+def kinds_of(meanings: Mapping[str, Meaning]) -> tuple[str, ...]:
+    """The kinds of events that a dataset has, by code: click, purchase, and the others as they come."""
+    others = dict.fromkeys(meaning for meaning in meanings.values() if meaning not in (*KINDS, *_DROPPED))
+    return *KINDS, *others
+
+
+def _check_kind(where: str, kind: str) -> None:
+    """Refuse what can be no name of a kind, what is another word for a click or a purchase, and what looks misspelt."""
+    if usual := USUAL_EVENTS.get(kind):
+        raise UsageError(f"{where}, which is another word for {usual}; write {usual}, or name the kind differently.")
+    if not re.fullmatch(KIND_PATTERN.rstrip("$"), kind) or kind in _TAKEN:
+        raise UsageError(
+            f"{where}; an event is a click, a purchase, ignore, or a kind of its own named by up to 30 small letters, "
+            f"digits or _ (not {', '.join(_TAKEN)}), such as cart."
+        )
+    if near := difflib.get_close_matches(kind, (*_MEANINGS, *_TAKEN), n=1, cutoff=0.75):
+        raise UsageError(f"{where}, which looks like {near[0]}; name another kind of event more differently.")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS
-from valuerec.events.formats import FORMATS, meanings_of
+from valuerec.events.formats import FORMATS, kinds_of, meanings_of
 from valuerec.events.times import UNITS, moment_of
 
 _ALLOWED: Final = {
@@ -73,6 +73,11 @@ class Options:
     def meanings(self) -> dict[str, str]:
         """What each kind of event in the log is to us."""
         return meanings_of(self.format, self.events)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of events of the dataset, by code."""
+        return kinds_of(self.meanings)
 
     @cached_property
     def latest(self) -> int:

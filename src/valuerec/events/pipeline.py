@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import ibis
 from ibis import _
 
-from valuerec.events.checking import CODES
+from valuerec.events.checking import CLICK, IGNORE, PURCHASE, TRANSACTION
 from valuerec.events.formats import Rule
 
 Table = Any  # ibis is untyped
-SPLIT_CODES: Final = {"train": 0, "validation": 1, "test": 2}
 
 
 class Filtered(NamedTuple):
@@ -32,17 +31,17 @@ class Filtered(NamedTuple):
 
 def meant(staged: Table, drop_duplicates: bool) -> Filtered:
     """Drop what is no event to us, and, where that is asked for, what repeats another in all four fields."""
-    stages = {"transaction_row": staged.filter(_.event != CODES["transaction"])}
-    events = stages["ignored_event"] = stages["transaction_row"].filter(_.event != CODES["ignore"])
+    stages = {"transaction_row": staged.filter(_.event != TRANSACTION)}
+    events = stages["ignored_event"] = stages["transaction_row"].filter(_.event != IGNORE)
     if drop_duplicates:
         events = stages["duplicate"] = events.distinct()
     return Filtered(events, stages)
 
 
 def tally(events: Table, column: str) -> Table:
-    """A row a session, or a row an item: its clicks and purchases."""
+    """A row a session, or a row an item: its clicks, its purchases, and all its events."""
     return events.group_by(column).agg(
-        clicks=(_.event == CODES["click"]).sum(), purchases=(_.event == CODES["purchase"]).sum()
+        clicks=(_.event == CLICK).sum(), purchases=(_.event == PURCHASE).sum(), events=_.count()
     )
 
 
@@ -57,10 +56,10 @@ def filtered(
     """Drop rare items and short sessions, one pass each, in the order of the rule.
 
     Args:
-        events: clicks and purchases.
+        events: clicks, purchases and those of other kinds.
         tallies: of `events`, by session and by item.
-        rule: which events count, and which filter comes first; where only clicks count, no purchase is dropped with its
-            item.
+        rule: which events count, and which filter comes first; where only clicks count, nothing else is dropped with
+            its item.
         least_item: events that an item must have.
         least_session: events that a session must have.
         hold: keeps a table that is read more than once, so that the engine makes it once.
@@ -72,11 +71,11 @@ def filtered(
     stages = {}
     for place, (column, reason, least) in enumerate(steps):
         counts = tallies[column] if place == 0 else hold(tally(events, column))
-        count = counts.clicks if clicks_count else counts.clicks + counts.purchases
+        count = counts.clicks if clicks_count else counts.events
         keys = counts.filter(count >= least).select(column)
         if clicks_count and column == "item":
-            clicks = events.filter(_.event == CODES["click"]).semi_join(keys, column)
-            events = clicks.union(events.filter(_.event == CODES["purchase"]))
+            clicks = events.filter(_.event == CLICK).semi_join(keys, column)
+            events = clicks.union(events.filter(_.event != CLICK))
         else:
             events = events.semi_join(keys, column)
         stages[reason] = events
@@ -102,15 +101,14 @@ def _digest(sessions: Table, salt: str) -> Any:
     return md5(ibis.literal(salt) + sessions.session)
 
 
-def sessions_of(events: Table, split: str, seed: int) -> Table:
-    """A row a session: id, first and last time, number of events, split code and index.
+def sessions_of(events: Table, split: str, seed: int, n_kinds: int) -> Table:
+    """A row a session: id, first and last time, number of events, of each kind but clicks too, split code and index.
 
     The random split puts a session by the first eight digits of md5(seed/session): below .8 of their range into train,
     below .9 into validation, else into test. The temporal split ranks sessions by (end, id): 80, 10 and 10 percent.
     """
-    sessions = events.group_by("session").agg(
-        start=_.time.min(), end=_.time.max(), events=_.count(), purchases=(_.event == CODES["purchase"]).sum()
-    )
+    counts = {kind_column(code): (_.event == code).sum() for code in range(PURCHASE, n_kinds)}
+    sessions = events.group_by("session").agg(start=_.time.min(), end=_.time.max(), events=_.count(), **counts)
     if split == "random":
         draw = _digest(sessions, f"{seed}/").substr(0, 8)
         code = ibis.cases((draw < "cccccccd", 0), (draw < "e6666667", 1), else_=2)
@@ -124,13 +122,18 @@ def sessions_of(events: Table, split: str, seed: int) -> Table:
     return sessions.mutate(number=ibis.row_number().over(order_by=[_.split, _.session]))
 
 
+def kind_column(code: int) -> str:
+    """The column of `sessions_of` that counts a kind of event."""
+    return f"events_{code}"
+
+
 def items_of(events: Table) -> Table:
-    """A row an item: id, clicks, purchases and index, in byte order of the id."""
+    """A row an item: id, clicks, purchases, all events and index, in byte order of the id."""
     return tally(events, "item").mutate(number=ibis.row_number().over(order_by=_.item))
 
 
 def numbered(events: Table, sessions: Table, items: Table) -> Table:
-    """The events in dataset order, sessions and items by index: by session, time, click before purchase, item."""
+    """The events in dataset order, sessions and items by index: session, time, kind (click before purchase), item."""
     own = sessions.select("session", session_number="number")
     catalogue = items.select("item", item_number="number")
     joined = events.inner_join(own, "session").inner_join(catalogue, "item")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from valuerec.dataset import SCHEMA_VERSION, SPLITS
+from valuerec.dataset import KINDS, SCHEMA_VERSION, SPLITS
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.events import drift as drifting
 from valuerec.events import engine
@@ -20,6 +20,7 @@ from valuerec.events.checking import REASONS
 from valuerec.events.formats import reading_of
 from valuerec.events.landing import Landed, coarse, doubts, land
 from valuerec.events.options import Options
+from valuerec.events.pipeline import kind_column
 from valuerec.events.quarantine import NAME, Quarantine, check_place
 from valuerec.events.sources import Source, told_apart
 from valuerec.folders import check_unused, explained_io, new_folder, sha256, write_manifest
@@ -62,7 +63,8 @@ def prepare(
         min_item_events: items with fewer events are dropped (released code: more than 2).
         min_session_events: sessions with fewer events are dropped.
         columns: for the format events: which column is the session, the item, the time and the event.
-        events: what each kind of event is: click, purchase or ignore.
+        events: what each kind of event is: click, purchase, ignore, or the name of a kind of its own, such as cart,
+            whose reward training asks for.
         time_unit: of the times: auto, iso, s, ms, us, ns or position (a counter, no clock).
         on_bad_rows: "quarantine" sets bad rows aside, with file, row, field, reason and the first 2,000 characters of
             their text (`docs/events.md` lists the reasons); "fail" stops at the first.
@@ -130,7 +132,7 @@ def prepare(
 
         parts = [file.part for file in landed]
         built = engine.build(folder, work, parts, options, unit != "position", settle, say)
-        counts = _counts(built.sessions, built.items, unit)
+        counts = _counts(built.sessions, built.items, unit, options.kinds)
         where = aside.place
         drift = {"drift": gate.judge(folder, counts, options, aside)} if gate else {}
         aside.settle(folder)
@@ -207,29 +209,31 @@ def _by_count(pair: tuple[str, int]) -> int:
     return -pair[1]
 
 
-def _counts(sessions: pa.Table, items: pa.Table, unit: str) -> dict[str, Any]:
-    """Sizes, whole and split by split, and the log's first and last time."""
-    column = {name: sessions[name].to_numpy() for name in ("split", "events", "purchases", "start", "end")}
+def _counts(sessions: pa.Table, items: pa.Table, unit: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """Sizes, whole and split by split, the log's first and last time, and the kinds of events if more than two."""
+    columns = {kind: kind_column(code) for code, kind in enumerate(kinds) if kind != "click"}
+    column = {name: sessions[name].to_numpy() for name in ("split", "events", *columns.values(), "start", "end")}
     splits = {}
     for code, name in enumerate(SPLITS):
         own = column["split"] == code
-        events, purchases = int(column["events"][own].sum()), int(column["purchases"][own].sum())
-        splits[name] = {
-            "sessions": int(own.sum()),
-            "events": events,
-            "clicks": events - purchases,
-            "purchases": purchases,
-        }
-    sums = {
-        name: sum(split[name] for split in splits.values()) for name in ("sessions", "events", "clicks", "purchases")
-    }
+        events = int(column["events"][own].sum())
+        of_kind = {_plural(kind): int(column[place][own].sum()) for kind, place in columns.items()}
+        clicks = events - sum(of_kind.values())
+        splits[name] = {"sessions": int(own.sum()), "events": events, "clicks": clicks, **of_kind}
+    sums = {name: sum(split[name] for split in splits.values()) for name in splits["train"]}
     ends = int(column["start"].min()), int(column["end"].max())
     first, last = ends if unit == "position" else map(_iso, ends)
     return {
         "counts": {"items": len(items), **sums},
         "splits": splits,
         "time": {"unit": unit, "first": first, "last": last},
+        **({"event_kinds": list(kinds)} if len(kinds) > len(KINDS) else {}),
     }
+
+
+def _plural(kind: str) -> str:
+    """What a count of events is called: clicks, purchases, and any other kind by its own name."""
+    return f"{kind}s" if kind in KINDS else kind
 
 
 def _iso(microseconds: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from valuerec.dataset import SPLITS
+from valuerec.dataset import KINDS, SPLITS
 from valuerec.safetensors_header import make_header
 
 _ROW_GROUP: Final = 1 << 19
-_KINDS: Final = pa.array(["click", "purchase"])
 _ARRAYS: Final = {"offset": ("I64", "<i8"), "item": ("I32", "<i4"), "event": ("U8", "u1")}
 
 
@@ -40,9 +39,10 @@ class ArraysFile:
         self._end[name] += len(content)
 
 
-def write_items(path: Path, items: pa.Table) -> None:
-    """items.parquet: a row an item, in index order."""
-    counts = {name: items[name].cast(pa.int64()) for name in ("clicks", "purchases")}
+def write_items(path: Path, items: pa.Table, kinds: Sequence[str]) -> None:
+    """items.parquet: a row an item, in index order; all its events are counted where there are other kinds."""
+    names = ("clicks", "purchases", *(["events"] if len(kinds) > len(KINDS) else []))
+    counts = {name: items[name].cast(pa.int64()) for name in names}
     _write(path, iter(pa.table({"item": items["item"].cast(pa.string()), **counts}).to_batches()))
 
 
@@ -59,7 +59,12 @@ def write_sessions(path: Path, sessions: pa.Table, clock: bool) -> None:
 
 
 def write_events(
-    folder: Path, batches: Iterator[pa.RecordBatch], items: pa.Table, sessions: pa.Table, clock: bool
+    folder: Path,
+    batches: Iterator[pa.RecordBatch],
+    items: pa.Table,
+    sessions: pa.Table,
+    clock: bool,
+    kinds: Sequence[str],
 ) -> int:
     """events.parquet and arrays.safetensors, from the ordered events with sessions and items by index.
 
@@ -70,7 +75,7 @@ def write_events(
     item_ids = items["item"].cast(pa.string()).combine_chunks()
     session_ids = sessions["session"].cast(pa.string()).combine_chunks()
     splits = pa.array(list(SPLITS)).take(sessions["split"].combine_chunks().cast(pa.int32()))
-    repetitions = _Repetitions()
+    names, repetitions = pa.array(kinds), _Repetitions()
     with (folder / "arrays.safetensors").open("wb") as file:
         n_events = int(offset_S[-1])
         arrays = ArraysFile(file, {"offset": len(offset_S), "item": n_events, "event": n_events})
@@ -85,7 +90,7 @@ def write_events(
                     "session": session_ids.take(batch["session_number"]),
                     "item": item_ids.take(batch["item_number"]),
                     "time": _times(batch["time"], clock),
-                    "event": _KINDS.take(batch["event"]),
+                    "event": names.take(batch["event"]),
                     "split": splits.take(batch["session_number"]),
                 }
                 yield pa.record_batch(columns)

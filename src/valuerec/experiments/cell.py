@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from valuerec.backbones import backbone_named
 from valuerec.baselines import baseline_named
-from valuerec.dataset import Dataset
+from valuerec.dataset import Dataset, Rewards
 from valuerec.errors import UsageError
 from valuerec.experiments.rows import UNTRAINED, Row
 from valuerec.methods import method_named
@@ -46,7 +46,7 @@ class Cell:
         variant: what sets the cell apart from another of the same names ("penalty=5"); empty for a row of the table.
         backbone_options: fields of the backbone's configuration that are not its defaults.
         method_options: likewise of the method.
-        training: likewise of `TrainConfig` (epochs, max_steps, patience).
+        training: likewise of `TrainConfig` (epochs, max_steps, patience, reward_transform), and `rewards` by kind.
         test: whether the test split is read; not for a trial, of which a choice is made.
     """
 
@@ -83,6 +83,7 @@ class Cell:
 
     def config(self, device: str = "auto") -> TrainConfig:
         """The run, whole, of a cell that is trained."""
+        training = dict(self.training)
         return TrainConfig(
             backbone=backbone_named(self.backbone)(**self.backbone_options),
             method=method_named(self.method)(**self.method_options),
@@ -90,7 +91,8 @@ class Cell:
             seed=self.seed,
             device=device,
             checkpoint_minutes=0,  # a cell's run is dropped when it ends
-            **self.training,
+            rewards=Rewards.of(training.pop("rewards", {})),
+            **training,
         )
 
     def options(self, dataset: Dataset) -> dict[str, Any]:

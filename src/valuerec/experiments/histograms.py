@@ -38,7 +38,7 @@ def value_histograms(network: Network, dataset: Dataset, penalty: float | None) 
     number_E = np.arange(events.start, min(events.stop, events.start + _EVENTS))
     parts = []
     for number_B in np.array_split(number_E, -(-len(number_E) // _STATES_AT_ONCE)):
-        rows = dataset.transitions(number_B, network.window)
+        rows = dataset.transitions(number_B, network.window, None)
         state_BL, length_B, action_B = (
             torch.from_numpy(array).to(device) for array in (rows.state_BL, rows.length_B, rows.action_B)
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
-from valuerec.dataset import PURCHASE, SPLITS, Dataset
+from valuerec.dataset import PURCHASE, SPLITS, Dataset, Rewards
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
@@ -26,6 +26,7 @@ from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, choose_
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import Options, as_released, plain_trials, trials, tuned
 from valuerec.folders import check_whole, explained_io
+from valuerec.methods import Supervised
 from valuerec.printing import PlainConsole
 from valuerec.training.config import PROTOCOLS, TrainConfig
 
@@ -58,6 +59,8 @@ def reproduce(
     epochs: int = 20,
     patience: int = 3,
     max_steps: int | None = None,
+    rewards: Rewards | None = None,
+    reward_transform: str = "none",
     jobs: int | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -78,6 +81,8 @@ def reproduce(
         epochs: passes over the training split, at most.
         patience: validations without a better score after which a run stops.
         max_steps: steps of a run, at most.
+        rewards: of each kind of event; the paper's by default. The grids of the tuning are meant for these.
+        reward_transform: none or linear, as in `TrainConfig`.
         jobs: cells at a time; None for one a core, which is faster than one cell on all of them.
         device: auto, cpu or cuda.
         quiet: print nothing.
@@ -114,8 +119,16 @@ def reproduce(
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
     _check_purchases(dataset)
-    training: dict[str, Any] = {"epochs": epochs, "patience": patience, "max_steps": max_steps}
-    TrainConfig(**training, device=device)  # refuses what is wrong before anything is written
+    rewards = rewards or Rewards()
+    dataset.rewards_by_code(rewards)  # these refuse what is wrong before anything is written
+    training: dict[str, Any] = {
+        "epochs": epochs,
+        "patience": patience,
+        "max_steps": max_steps,
+        "reward_transform": reward_transform,
+    }
+    TrainConfig(**training, method=Supervised(), rewards=rewards, device=device)
+    training["rewards"] = rewards.by_kind
     results = Results.of(folder, dataset)
     lock = results.lock()
     setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow.parquet as pq
 
-from valuerec.dataset import CLICK, PURCHASE
+from valuerec.dataset import CLICK, KIND_PATTERN, PURCHASE
 from valuerec.errors import ValuerecError
 from valuerec.folders import explained_io
 from valuerec.sessions import read_sessions
@@ -23,7 +24,7 @@ _EVENTS: Final = {CLICK: "click", PURCHASE: "purchase", "c": "click", "p": "purc
 
 
 class Past(NamedTuple):
-    """A recorded session, its events (item, "click" or "purchase") oldest first."""
+    """A recorded session, its events (item, kind) oldest first."""
 
     id: str
     events: list[tuple[str, str]]
@@ -111,7 +112,7 @@ def _past(path: Path, number: int, line: str) -> Past:
     try:
         content = json.loads(line)
         events = [(_text(event["item"]), _EVENTS.get(event["event"], event["event"])) for event in content["events"]]
-        if any(event not in ("click", "purchase") for _, event in events):
+        if not all(isinstance(event, str) and re.fullmatch(KIND_PATTERN, event) for _, event in events):
             raise ValueError
         return Past(_text(content["session"]), events)
     except (ValueError, TypeError, KeyError, RecursionError) as error:

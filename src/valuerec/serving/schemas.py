@@ -6,11 +6,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from valuerec.dataset import KIND_PATTERN
 from valuerec.ranking import POOL, Wanted
 
 MOST_EVENTS: Final = 10_000  # of a session, a filter or a list
 MOST_REQUESTS: Final = 256  # of a batch
 
+EventKind = Annotated[str, Field(pattern=KIND_PATTERN)]  # told and shown; the model does not look at it
 Id = Annotated[str, Field(min_length=1)]  # how long is bounded by the body alone, as it is in a catalogue
 
 
@@ -29,7 +31,7 @@ class Event(Asked):
     """An item of a session, and what was done with it."""
 
     item: Id
-    event: Literal["click", "purchase"] = "click"
+    event: EventKind = "click"
 
 
 def either(text: str, other: str, kind: type, message: str) -> Discriminator:
@@ -251,7 +253,7 @@ class PastEvent(BaseModel):
     """What was done."""
 
     item: str
-    event: Literal["click", "purchase"]
+    event: EventKind
     name: str | None
 
 

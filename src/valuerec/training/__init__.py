@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from valuerec.dataset import CLICK, Dataset
+from valuerec.dataset import CLICK, KINDS, Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SELECTION
 from valuerec.folders import CHECKPOINTS, MANIFEST, check_unused, check_whole, explained_io
@@ -68,6 +68,7 @@ def train(
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
     _check_trainable(dataset)
+    dataset.rewards_by_code(config.rewards)  # which refuses those that do not fit
     device = choose_device(config.device)
     reporter = Reporter(quiet)
     _note_missing_kinds(config, dataset, reporter)
@@ -235,10 +236,15 @@ def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device,
 
 
 def _note_missing_kinds(config: TrainConfig, dataset: Dataset, reporter: Reporter) -> None:
-    """Say so where the log has one kind of event alone: there is then nothing for rewards to tell apart."""
+    """Say so where the log has one kind of event alone, with nothing for rewards to tell apart, or kinds of its own."""
+    if others := dataset.kinds[len(KINDS) :]:
+        reporter.say(
+            f"Note: events of the kind {' and '.join(others)} are learned from and not scored: scores, and the choice "
+            "of weights by them, are of clicks and purchases."
+        )
     events = dataset.events_of("train")
     found = np.unique(dataset.event_E[events.start : events.stop])
-    if len(found) == 1:
+    if len(found) == 1 and found[0] < len(KINDS):
         kind, missing = ("clicks", "purchases") if found[0] == CLICK else ("purchases", "clicks")
         reporter.say(
             f"Note: {dataset.path} has no {missing} to train on: every event earns the same reward"
@@ -334,6 +340,12 @@ def _check_trainable(dataset: Dataset) -> None:
                 f"{dataset.path} has no sessions in its {split} split; prepare a log with more sessions than "
                 f"{dataset.manifest['counts']['sessions']}."
             )
+    validation = dataset.events_of("validation")
+    if not np.any(dataset.event_E[validation.start : validation.stop] < len(KINDS)):
+        raise ValuerecError(
+            f"{dataset.path} has neither clicks nor purchases in its validation split, and training selects by them; "
+            "say which events are clicks or purchases with prepare --events."
+        )
 
 
 __all__ = ["Plan", "TrainConfig", "choose_device", "plan", "train"]

@@ -226,7 +226,7 @@ def describe(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
         },
         "backbone": {"name": backbone_name(config.backbone), **_options(config.backbone)},
         "method": {"name": config.method.name, **_options(config.method)},
-        "rewards": _options(config.rewards),
+        "rewards": config.rewards.by_kind,
         "training": training,
         "selection": SELECTION,
     }

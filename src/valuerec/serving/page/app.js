@@ -2,12 +2,12 @@
 
 import { facts, markdown, metricsTable } from "./card.js";
 import { combobox } from "./combobox.js";
-import { doneTo, showChoice, showNext, showTimeline } from "./replay.js";
+import { showChoice, showNext, showTimeline } from "./replay.js";
 import { LABEL, List, axis } from "./rows.js";
 import { valueScale } from "./scale.js";
 import { Question, Trouble, request, useKey } from "./service.js";
 import { EVENTS, LISTS, hashOf, parse } from "./state.js";
-import { count, make, nameFor, short, visibleId, visibleName } from "./text.js";
+import { count, doneTo, make, nameFor, short, visibleId, visibleName } from "./text.js";
 
 const DEPTH = 100; // ranks that are known beyond the items shown
 const PENALTY = 20; // the paper's best λ, where a model names none

@@ -1,11 +1,7 @@
 // A recorded session, step by step: what had happened, and what really came next.
 
 import { LABEL, single } from "./rows.js";
-import { count, make, nameFor, short, visibleId, visibleName } from "./text.js";
-
-const DONE = { click: "clicked", purchase: "bought" };
-
-export const doneTo = (event) => DONE[event] ?? visibleName(event);
+import { count, doneTo, make, nameFor, short, visibleId } from "./text.js";
 
 /** Fill the choice of sessions. */
 export function showChoice(select, sessions) {

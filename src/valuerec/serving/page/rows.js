@@ -1,6 +1,6 @@
 // A list of items, each with its bars; rows are kept from answer to answer, so that focus stays and moves can be seen.
 
-import { draw, fixed, make, nameFor, percent, short, visibleId } from "./text.js";
+import { doneTo, draw, fixed, make, nameFor, percent, short, visibleId } from "./text.js";
 import { ticks, weight } from "./scale.js";
 
 export const LABEL = { relevance: "Likely", blend: "Blend", value: "Valuable" };
@@ -92,7 +92,7 @@ class Row {
     const next = world.next && world.next.item === item.id ? world.next.event : null;
     this.element.classList.toggle("next", next !== null);
     this.flag.hidden = next === null;
-    this.flag.textContent = next === null ? "" : next === "purchase" ? "● bought next" : "● clicked next";
+    this.flag.textContent = next === null ? "" : `● ${doneTo(next)} next`;
     this.draw(world);
   }
 

@@ -11,6 +11,11 @@ export const visibleName = (text) => String(text).replace(ODD, code);
 /** An id: besides, marks without width are written out, so that two ids that differ look different. */
 export const visibleId = (text) => visibleName(text).replace(HIDDEN, code);
 
+const DONE = { click: "clicked", purchase: "bought" };
+
+/** What was done in an event of a kind: of a shop's own kinds, their name. */
+export const doneTo = (kind) => DONE[kind] ?? visibleName(kind);
+
 /** An item's name, or its id where it has none. */
 export const nameFor = ({ id, name }) => (name && name.trim() ? visibleName(name) : visibleId(id));
 
