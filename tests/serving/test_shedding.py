@@ -8,6 +8,7 @@ import io
 import json
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ class World:
         self.log, self.metrics = io.StringIO(), Metrics(lambda: 0)
         self.asked: list[tuple[str, bytes]] = []
         self.faults: list[Exception] = []
+        self.connections: set[Any] = set()
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -57,24 +59,30 @@ class World:
         return Shedding(full, MOST, MOST, 1.0, draining, self.metrics, Log(self.log))
 
 
-def talk(conversation: Callable[[World, int], Awaitable[None]]) -> None:
+def talk(conversation: Callable[[World, int], Awaitable[None]], keep_alive: int = 1) -> None:
     """Hold a conversation with a server at a port."""
 
     @contextlib.asynccontextmanager
     async def serving(world: World) -> AsyncIterator[int]:
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that who reads nothing is noticed soon
         protocol = limited(100, 0.5, 10_000, world.shedding())
         config = uvicorn.Config(
-            world, http=protocol, lifespan="off", log_config=silent_log_config(), timeout_keep_alive=1
+            world, http=protocol, lifespan="off", log_config=silent_log_config(), timeout_keep_alive=keep_alive
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)
-        yield int(listener.getsockname()[1])
-        server.should_exit = True
-        world.hold.set()
-        await task
+        world.connections = server.server_state.connections
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            world.hold.set()
+            for stuck in [*world.connections] if sys.exc_info()[0] else []:  # so that a failed test ends
+                stuck.transport.abort()
+            server.should_exit = True
+            await task
 
     async def main() -> None:
         world = World()
@@ -243,6 +251,72 @@ def test_a_connection_that_is_refused_again_and_again_is_not_idle() -> None:
         assert 'route="/v1/recommend",status="429"} 8.0' in world.metrics.text().decode()
 
     talk(conversation)
+
+
+async def stalled(world: World, port: int, content: bytes) -> socket.socket:
+    """A client that sends this again and again and reads nothing, until the server can write no more."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.setblocking(False)
+    before = set(world.connections)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    while not any(each.flow.write_paused for each in world.connections - before):
+        await asyncio.get_running_loop().sock_sendall(client, content)
+        await asyncio.sleep(0.001)
+    return client
+
+
+async def all_gone(world: World) -> None:
+    """Wait until all connections are cut off, for which a client may take half a second."""
+    async with asyncio.timeout(8):
+        while world.connections:
+            await asyncio.sleep(0.02)
+
+
+# the second header keeps a refused request from the parser, the third does not
+STALLING = [(False, "x-y: z"), (True, "connection: keep-alive"), (True, "connection:keep-alive")]
+
+
+@pytest.mark.parametrize(
+    "then", [b"", request(b"x", "/v1/score"), b"GET /v2/health/live HTTP/1.1\r\n\r\n", b"POST /v1"]
+)
+@pytest.mark.parametrize(("full", "header"), STALLING)
+def test_who_does_not_read_is_cut_off_whatever_else_it_sends(full: bool, header: str, then: bytes) -> None:
+    async def conversation(world: World, port: int) -> None:
+        world.full = full
+        clients = [await stalled(world, port, request(b"x", "/v1/score", header)) for _ in range(MOST)]
+        for client in clients:
+            await asyncio.get_running_loop().sock_sendall(client, then)
+        await all_gone(world)
+        world.full = False
+        assert (await exchange(port, request(b"a")))[0][0] == 200  # and none of them counts as under way
+        for client in clients:
+            client.close()
+
+    talk(conversation, keep_alive=60)
+
+
+def test_a_header_that_was_begun_before_its_sender_read_again_must_end_in_time() -> None:
+    async def conversation(world: World, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        client = await stalled(world, port, request(b"x", "/v1/score"))
+        await loop.sock_sendall(client, b"GET /a HT")
+        with contextlib.suppress(TimeoutError):
+            while await asyncio.wait_for(loop.sock_recv(client, 1 << 16), 0.2):
+                pass
+        await all_gone(world)
+        client.close()
+
+    talk(conversation, keep_alive=60)
+
+
+@pytest.mark.parametrize("before", [b"\r\n\r\n", request(b"a", "/v1/score")])
+def test_what_comes_behind_a_header_that_was_begun_belongs_to_it(before: bytes) -> None:
+    begun = before + b"POST /v1/rollback HTTP/1.1\r\nx: "
+    rest, last = request(b"12345", "/v1/recommend", "x-request-id: inner"), request(b"c", "/v1/score")
+    apart, whole = heard([begun, rest, last]), heard([begun + rest, last])
+    assert apart == whole and b"inner" not in apart[0]
+    assert apart[2] == [("/v1/rollback", b"12345")]
 
 
 class Wire(asyncio.Transport):

@@ -28,6 +28,7 @@ def application(service: Service) -> Guard:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
+        service.metrics.tell_all()  # here, where the others tell it too
         await asyncio.to_thread(service.stop)
 
     app = FastAPI(

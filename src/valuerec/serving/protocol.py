@@ -38,6 +38,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         _timer: asyncio.TimerHandle | None = None
         _in_header = True
+        _begun = False  # the parser has some of a request, which may have come behind another one
         _deaf = False  # nothing that comes is read any more
         _header_bytes = 0
         _refused = False  # the request that is coming in: the rest of it is thrown away
@@ -90,9 +91,14 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             if not self._in_header and self._unread > LARGEST_HEADER:  # a body's trailer that does not end
                 self._cut_off()
 
+        def on_message_begin(self) -> None:
+            self._begun = True
+            super().on_message_begin()
+
         def on_headers_complete(self) -> None:
             self._in_header, self._unread = False, 0
-            self._stop_timer()
+            if not self.flow.write_paused:  # else it is for a client that does not read
+                self._stop_timer()
             if self._deaf:  # the request before this closes the connection
                 self._refused = True
                 return
@@ -113,7 +119,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
                 self.transport.abort()
 
         def on_message_complete(self) -> None:
-            self._in_header, self._header_bytes = True, 0
+            self._in_header, self._header_bytes, self._begun = True, 0, False
             waiting.discard(self)
             if not self._refused:
                 super().on_message_complete()
@@ -152,6 +158,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             if (
                 not self._in_header
                 or self._header_bytes
+                or self._begun
                 or not (self.cycle is None or self.cycle.response_complete)
                 or self.flow.write_paused
                 or not shedding.refuses(self._under_way())
@@ -160,8 +167,8 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
             answer = shedding.at_once(data, LARGEST_HEADER, max_body)
             if answer is None:
                 return False
+            self._stop_timer()  # before it is written, which may begin the time for a client that does not read
             self.transport.write(answer)
-            self._stop_timer()
             self._spoke = True
             if self.timeout_keep_alive_task is None:
                 self._await_next()
@@ -198,6 +205,8 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
         def resume_writing(self) -> None:
             self._stop_timer()
             super().resume_writing()
+            if self._begun and (self._in_header or self._refused) and not self.transport.is_closing():
+                self._await_header()
 
         def _await_next(self) -> None:
             self.timeout_keep_alive_task = self.loop.call_later(

@@ -70,7 +70,6 @@ class Service:
     def stop(self) -> None:
         """Answer what waits, and end; what is computed or loaded for nobody is not waited for, and `ended` says so."""
         self._stopped.set()
-        self.metrics.tell_all()
         self.ended = self.queue.stop(_PATIENCE)
         if self._watcher.is_alive():
             self._watcher.join(_PATIENCE)

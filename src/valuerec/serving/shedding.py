@@ -21,7 +21,7 @@ _HEADER: Final = re.compile(rb"POST (/[A-Za-z0-9/._-]+) HTTP/1\.1((?:\r\n[A-Za-z
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ([^\r]*)", re.IGNORECASE)
 _ID: Final = re.compile(rb"\r\nx-request-id: ([^\r]*)", re.IGNORECASE)
 _SPECIAL: Final = re.compile(
-    rb"\r\n(?:transfer-encoding|expect|upgrade|connection(?!: keep-alive(?:\r|$)))", re.IGNORECASE
+    rb"\r\n(?:transfer-encoding|expect|upgrade|proxy-connection|connection(?!: keep-alive(?:\r|$)))", re.IGNORECASE
 )
 
 
