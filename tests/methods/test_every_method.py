@@ -95,6 +95,8 @@ def test_it_learns_keeps_what_it_learned_and_goes_on_where_it_stopped(
     changed = {key: (value != before[key]) for key, value in after.items()}
     assert changed["item_head.weight_ND"].any(dim=1).all()  # the softmax reaches every item
     assert any(value.any() for key, value in changed.items() if key.startswith("backbone."))
+    embedding_N = changed["backbone.item.weight"].any(dim=1)
+    assert embedding_N[:30].sum() > 20 and not embedding_N[NEVER_SEEN].any()
     assert any(key.startswith("q_head.") for key in changed) == (method.n_heads > 0)
     for key in ("q_head.weight", "q_head.bias_NK"):
         if key in changed:

@@ -203,8 +203,9 @@ def configuration_section(results: Results) -> Section:
     prepared = dataset.get("config") or {}
     rows += [[f"prepared with {name}", str(value)] for name, value in prepared.items() if value is not None]
     for part in ("training", "rewards"):
-        names = dict.fromkeys(name for cell in cells for name in cell["options"][part])
-        rows += [[name, _all(cell["options"][part].get(name, "–") for cell in cells)] for name in names]
+        trained = [cell["options"][part] for cell in cells if cell["options"][part]]
+        names = dict.fromkeys(name for options in trained for name in options)
+        rows += [[name, _all(options.get(name, "–") for options in trained)] for name in names]
     rows += [[name, _all(cell[name] for cell in cells)] for name in ("device", "engine", "threads", "torch", "commit")]
     sheet = Sheet(title="What all runs have in common", head=("what", "value"), groups=[rows])
     return Section(title="Configuration", sheets=[sheet], folded=True)

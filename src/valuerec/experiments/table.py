@@ -17,7 +17,7 @@ COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@
 HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
 _COLLAPSE: Final = (
     "Collapsed: the run's best validation score is below popularity's or below half of the plain backbone's. Training "
-    "failed there; it says nothing of what the method is worth."
+    "failed there; it says nothing of what the method is worth. Collapsed runs stay in the means."
 )
 _NEAR: Final = 0.02  # the published samples were drawn without a seed: counts within 2 % are the published dataset
 
