@@ -141,6 +141,13 @@ def test_every_kind_of_event_has_its_reward(tmp_path: Path) -> None:
         Rewards(others={"cart": float("inf")})
     with pytest.raises(UsageError, match="reward of a click has an option of its own"):
         Rewards(others={"click": 1.0})
+    with pytest.raises(UsageError, match="reward of a cart is 1e\\+300; it must be a number between -1e\\+12 and"):
+        Rewards(others={"cart": 1e300})
+    for kinds in (["click", "purchase", "cart", "cart"], ["purchase", "click", "cart"]):
+        with pytest.raises(ValuerecError, match="does not fit manifest"):
+            Dataset(told(data, kinds).path)
+    with pytest.raises(ValuerecError, match=r"event_kinds\.2: String should match pattern"):
+        told(data, ["click", "purchase", "Cart"])
     assert Rewards.of(rewards.by_kind) == rewards and Rewards.of({}) == Rewards()
 
 
@@ -153,9 +160,14 @@ def with_carts(dataset: Dataset) -> Dataset:
     place.write_bytes(bytes(content))
     with pytest.raises(ValuerecError, match="does not fit manifest"):
         Dataset(dataset.path)  # whose manifest knows no third kind
+    return told(dataset, ["click", "purchase", "cart"])
+
+
+def told(dataset: Dataset, kinds: list[str]) -> Dataset:
+    """The dataset with a manifest that names these kinds."""
     manifest = json.loads((dataset.path / "manifest.json").read_text())
     manifest.pop("digest", None)
-    manifest["event_kinds"] = ["click", "purchase", "cart"]
+    manifest["event_kinds"] = kinds
     (dataset.path / "manifest.json").write_text(json.dumps(manifest))
     return Dataset(dataset.path)
 

@@ -111,6 +111,7 @@ def prepare(
         For the database engine.
     """
     from valuerec import stages
+    from valuerec.dataset import KINDS
     from valuerec.events import DriftError, account_table, drift_table
 
     with _shown_drift(DriftError, drift_table, json), _status("Preparing") as say:
@@ -149,7 +150,9 @@ def prepare(
             _say(f"Note: {note}")
         if drift["drifted"]:
             _say(f"Warning: the log has drifted from {like}: {', '.join(drift['drifted'])}.")
-    _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq --out RUN")
+    others = dataset.kinds[len(KINDS) :]
+    rewards = f" --reward-others {','.join(f'{kind}=0.5' for kind in others)}" if others else ""
+    _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq{rewards} --out RUN")
 
 
 @app.command(

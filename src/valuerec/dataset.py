@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
 Part = Literal["train", "validation", "test", "held-out"]
 PARTS: Final[tuple[Part, ...]] = (*SPLITS, "held-out")  # held-out: validation and test together
 
+_LARGEST_REWARD: Final = 1e12  # whose squares, summed, float32 can hold
 _NO_MORE: Final = 1e-12  # a discount after which rewards are lost in float32
 _ARRAY_TYPES = {"item": ("I32", np.int32), "event": ("U8", np.uint8), "offset": ("I64", np.int64)}
 
@@ -55,7 +56,7 @@ class DatasetManifest(Manifest):
     fingerprint: str
     counts: Counts
     splits: dict[Split, SplitSize]
-    event_kinds: list[str] = Field(default=list(KINDS))
+    event_kinds: list[Annotated[str, Field(pattern=KIND_PATTERN)]] = Field(default=list(KINDS), max_length=256)
 
 
 class Transitions(NamedTuple):
@@ -80,7 +81,7 @@ class Transitions(NamedTuple):
 
 @dataclass(frozen=True)
 class Rewards:
-    """The reward of each kind of event; any finite number, negative ones too.
+    """The reward of each kind of event, negative ones too.
 
     Args:
         click: paper, section 2: 0.2.
@@ -97,8 +98,11 @@ class Rewards:
             if name in self.others:
                 raise UsageError(f"The reward of a {name} has an option of its own; leave it out of the others.")
         for name, value in self.by_kind.items():
-            if not np.isfinite(value):
-                raise UsageError(f"The reward of a {name} is {value}; it must be a finite number.")
+            if not -_LARGEST_REWARD <= value <= _LARGEST_REWARD:
+                raise UsageError(
+                    f"The reward of a {name} is {value}; it must be a number between -{_LARGEST_REWARD:g} and "
+                    f"{_LARGEST_REWARD:g}."
+                )
 
     @staticmethod
     def of(by_kind: Mapping[str, float]) -> Rewards:
@@ -164,6 +168,7 @@ class Dataset:
             and self.item_E.max() < counts["items"]
             and self.event_E.max() < len(self.kinds)
             and self.kinds[: len(KINDS)] == KINDS
+            and len(set(self.kinds)) == len(self.kinds)
         )
         if not fits:
             raise ValuerecError(

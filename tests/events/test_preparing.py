@@ -261,13 +261,25 @@ def test_a_log_may_have_kinds_of_events_of_its_own(events: list[Event], options:
         ("x" * 31, "by up to 30 small letters"),
         ("cart\n", "by up to 30 small letters"),
         ("", "by up to 30 small letters"),
+        (None, "write a name, such as click or cart"),
+        (["cart"], "write a name, such as click or cart"),
     ],
 )
-def test_what_can_be_no_kind_or_looks_misspelt_is_refused(tmp_path: Path, meaning: str, sentence: str) -> None:
+def test_what_can_be_no_kind_or_looks_misspelt_is_refused(tmp_path: Path, meaning: Any, sentence: str) -> None:
     log = write_csv(tmp_path / "log.csv", [("s", "i", 1_400_000_000, "x")])
     with pytest.raises(UsageError, match=re.escape(sentence)):
         prepare([log], format="events", out=tmp_path / "out", events={"x": meaning})
     assert not (tmp_path / "out").exists()
+
+
+def test_there_is_a_most_of_kinds(tmp_path: Path) -> None:
+    log = write_csv(tmp_path / "log.csv", [("s", "i", 1_400_000_000 + place, f"e{place}") for place in range(126)] * 3)
+    meanings = {f"e{place}": f"kind{place}q{place}" for place in range(126)}
+    prepare([log], format="events", out=tmp_path / "most", events=meanings)
+    dataset = Dataset(tmp_path / "most")
+    assert dataset.kinds[2:] == tuple(meanings.values()) and set(dataset.event_E.tolist()) == set(range(2, 128))
+    with pytest.raises(UsageError, match="names 129 kinds of events, and 128 are allowed"):
+        prepare([log], format="events", out=tmp_path / "more", events=meanings | {"x": "zzz"})
 
 
 def test_a_formats_own_meanings_can_be_changed(tmp_path: Path) -> None:

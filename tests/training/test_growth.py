@@ -404,6 +404,24 @@ def test_a_start_that_means_something_else_is_refused(
     assert says in str(refusal.value) and not (tmp_path / "new").exists()
 
 
+def test_a_kind_of_event_that_one_of_the_two_has_not_is_refused(small: Dataset, later: Dataset, tmp_path: Path) -> None:
+    for dataset in (small, later):  # each with a kind of its own
+        folder = tmp_path / dataset.path.parent.name
+        shutil.copytree(dataset.path, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["digest"]
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"event_kinds": ["click", "purchase", "cart"]}))
+    carts, options = vr.Rewards(others={"cart": 0.5}), SMALL | {"method": vr.VPQ(heads=3)}
+    plain, _ = parent(tmp_path / "plain", configured(method=vr.VPQ(heads=3)), small)
+    with_carts = Dataset(tmp_path / small.path.parent.name)
+    other, _ = parent(tmp_path / "other", configured(method=vr.VPQ(heads=3), rewards=carts), with_carts)
+    with pytest.raises(UsageError, match=r"rewards cart = 'none' \(here 0\.5\)"):
+        vr.train(tmp_path / later.path.parent.name, out=tmp_path / "new", start=plain, rewards=carts, **options)
+    with pytest.raises(UsageError, match=r"rewards cart = 0\.5 \(here 'none'\)"):
+        vr.train(later, out=tmp_path / "new", start=other, **options)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_start_that_is_no_whole_run_of_this_shop_is_refused(small: Dataset, later: Dataset, tmp_path: Path) -> None:
     run, _ = parent(tmp_path / "old", configured(), small)
     elsewhere = made(tmp_path / "elsewhere", ["I001", "I002", "I003"])

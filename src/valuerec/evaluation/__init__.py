@@ -51,6 +51,7 @@ def _mean(value_E: NDArray[np.float64]) -> float | None:
 
 __all__ = [
     "CUTOFFS",
+    "KINDS",
     "SELECTION",
     "Metrics",
     "SessionRanks",

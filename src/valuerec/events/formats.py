@@ -60,6 +60,7 @@ FORMATS: Final[dict[str, Format]] = {
 
 _DROPPED: Final = ("ignore", "transaction")  # meanings of what is no event to us
 _MEANINGS: Final = (*KINDS, "ignore")
+_MOST_KINDS: Final = 128  # codes are staged in a signed byte
 _TAKEN: Final = ("events", "items", "sessions")  # names of other counts
 _RETAILROCKET = ["timestamp", "visitorid", "event", "itemid", "transactionid"]
 
@@ -205,9 +206,14 @@ def meanings_of(format: str, events: Mapping[str, str] | None) -> dict[str, str]
     for name, meaning in (events or {}).items():
         if meaning not in _MEANINGS:
             _check_kind(f"--events says {name}={meaning}", meaning)
-    if format == "events" and events:
-        return dict(events)
-    return {**FORMATS[format].meanings, **(events or {})}
+    alone = format == "events" and events
+    meanings = {**({} if alone else FORMATS[format].meanings), **(events or {})}
+    if (count := len(kinds_of(meanings))) > _MOST_KINDS:
+        raise UsageError(
+            f"--events names {count} kinds of events, and {_MOST_KINDS} are allowed; ignore some, or give several one "
+            "name."
+        )
+    return meanings
 
 
 def kinds_of(meanings: Mapping[str, Meaning]) -> tuple[str, ...]:
@@ -218,6 +224,8 @@ def kinds_of(meanings: Mapping[str, Meaning]) -> tuple[str, ...]:
 
 def _check_kind(where: str, kind: str) -> None:
     """Refuse what can be no name of a kind, what is another word for a click or a purchase, and what looks misspelt."""
+    if not isinstance(kind, str):
+        raise UsageError(f"{where}; write a name, such as click or cart.")
     if usual := USUAL_EVENTS.get(kind):
         raise UsageError(f"{where}, which is another word for {usual}; write {usual}, or name the kind differently.")
     if not re.fullmatch(KIND_PATTERN.rstrip("$"), kind) or kind in _TAKEN:

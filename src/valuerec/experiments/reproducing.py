@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
-from valuerec.dataset import PURCHASE, SPLITS, Dataset, Rewards
+from valuerec.dataset import SPLITS, Dataset, Rewards
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.evaluation import KINDS
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell, Figures, first_difference, slug_of
@@ -26,7 +27,7 @@ from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, choose_
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import Options, as_released, plain_trials, trials, tuned
 from valuerec.folders import check_whole, explained_io
-from valuerec.methods import Supervised
+from valuerec.methods import method_named
 from valuerec.printing import PlainConsole
 from valuerec.training.config import PROTOCOLS, TrainConfig
 
@@ -94,7 +95,7 @@ def reproduce(
         UsageError: for an unknown experiment, row or backbone, a folder with cells of another dataset or of other
             options or that another process works in, or where a figure is asked for and the extra `report` is not
             installed.
-        ValuerecError: where the dataset has no purchases, or cells failed.
+        ValuerecError: where the dataset has no purchases or no clicks, or cells failed.
         KeyboardInterrupt: when interrupted, with what to do then.
     """
     if what not in EXPERIMENTS:
@@ -118,7 +119,7 @@ def reproduce(
     backbone_named(shown)
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
-    _check_purchases(dataset)
+    _check_kinds(dataset)
     rewards = rewards or Rewards()
     dataset.rewards_by_code(rewards)  # these refuse what is wrong before anything is written
     training: dict[str, Any] = {
@@ -127,7 +128,9 @@ def reproduce(
         "max_steps": max_steps,
         "reward_transform": reward_transform,
     }
-    TrainConfig(**training, method=Supervised(), rewards=rewards, device=device)
+    asked = {row.method for row in wanted if row.backbone != UNTRAINED} if what == "table1" else {"vpq"}
+    for name in sorted(asked | {PLAIN}):
+        TrainConfig(**training, method=method_named(name)(), rewards=rewards, device=device)
     training["rewards"] = rewards.by_kind
     results = Results.of(folder, dataset)
     lock = results.lock()
@@ -257,12 +260,13 @@ def _draw(results: Results, name: str, backbone: str, draw: Callable[[list[Figur
         save(draw(cells), results.path / name)
 
 
-def _check_purchases(dataset: Dataset) -> None:
-    """Refuse a dataset with a split that has no purchases: the experiments compare them."""
+def _check_kinds(dataset: Dataset) -> None:
+    """Refuse a dataset with a split that has no purchases or no clicks: the experiments compare them."""
     for split in SPLITS:
         events = dataset.events_of(split)
-        if not (dataset.event_E[events.start : events.stop] == PURCHASE).any():
-            raise ValuerecError(
-                f"{dataset.path} has no purchases in its {split} split, and the experiments compare purchases; prepare "
-                "a log that has them (--events order=purchase)."
-            )
+        for kind, code in KINDS.items():
+            if not (dataset.event_E[events.start : events.stop] == code).any():
+                raise ValuerecError(
+                    f"{dataset.path} has no {kind}s in its {split} split, and the experiments compare them; prepare a "
+                    "log that has them (--events view=click,order=purchase)."
+                )

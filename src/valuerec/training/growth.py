@@ -89,7 +89,9 @@ class Growth:
 
     def _others(self, now: Mapping[str, Any], fixed: bool) -> list[str]:
         """The options that the earlier run had otherwise: those that weights mean nothing without, or the others."""
-        before = self.parent.config
+        before = {part: dict(self.parent.config[part]) for part in _PARTS}
+        kinds = dict.fromkeys([*before["rewards"], *now["rewards"]], "none")  # a kind that one of the two has not
+        before["rewards"], now = kinds | before["rewards"], {**now, "rewards": kinds | now["rewards"]}
         return [
             f"{part} {name} = {before[part][name]!r} (here {value!r})"
             for part in _PARTS
