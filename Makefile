@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test lint bench bench-serving docs audit sbom clean
+.PHONY: setup demo test lint bench bench-serving paper docs audit sbom clean
 
 setup: .venv/ready
 
@@ -45,6 +45,32 @@ results/serving/%.json: | .venv/ready
 	mv $@.part $@
 OPTIONS_load := --exact 10000
 OPTIONS_load-value := --rank-by value --items 10000 100000 1000000 --rate 200 20 1 --exact 200
+
+# About a day and a half on two cores; stop it any time and go on with the same command. Runs use the sources as they are
+# when they begin: work in a clone of its own while they go on, and copy what is finished from there.
+SHARED ?= ../shared/data
+SEEDS ?= 3
+PAPER := results/yoochoose-1pct
+PROXY := results/retailrocket-buyers-proxy
+paper: data/yc data/rr  ## the paper's table and figures on the real logs of $(SHARED)
+	$(BIN)/valuerec reproduce figure1 --out $(PAPER)
+	for rows in sasrec,gru4rec nextitnet caser; do \
+		$(BIN)/valuerec reproduce table1 --data data/yc --out $(PAPER) --seeds $(SEEDS) --controls --rows $$rows || exit; done
+	$(BIN)/valuerec reproduce figure2 --data data/yc --out $(PAPER) --seeds $(SEEDS)
+	$(BIN)/valuerec reproduce table1 --data data/yc --out $(PAPER) --seeds $(SEEDS) --protocol released
+	$(BIN)/valuerec reproduce figure3 --data data/yc --out $(PAPER) --seeds $(SEEDS)
+	$(BIN)/valuerec reproduce table1 --data data/rr --out $(PROXY) --seeds $(SEEDS) --rows sasrec,nextitnet
+	$(BIN)/python benchmarks/render.py
+
+data/yc: | .venv/ready
+	$(BIN)/valuerec prepare $(SHARED)/yoochoose-1pct/yoochoose-clicks.dat.xz $(SHARED)/yoochoose-1pct/yoochoose-buys.dat.xz \
+		--format yoochoose --out $@
+
+# no timestamps, and as in the paper a purchase is an add-to-cart
+data/rr: | .venv/ready
+	$(BIN)/valuerec prepare $(SHARED)/retailrocket-buyers/retailrocket_buyers_sequences.csv.xz --format events --out $@ \
+		--columns session=user,item=item,time=pos,event=event --time-unit position \
+		--events view=click,addtocart=purchase,transaction=ignore
 
 docs: .venv/ready  ## RESULTS.md from results/
 	$(BIN)/python benchmarks/render.py
