@@ -30,6 +30,15 @@ app = App(
 )
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON for machines.")]
+RewardClick = Annotated[float, Parameter(help="Reward of a click.")]
+RewardPurchase = Annotated[float, Parameter(help="Reward of a purchase.")]
+RewardOthers = Annotated[
+    str | None, Parameter(help="Rewards of the other kinds of events that the dataset has: cart=0.5,wish=0.3.")
+]
+RewardTransform = Annotated[
+    Literal["none", "linear"],
+    Parameter(help="linear: shift the rewards so that the least is 0, for methods that can't take negative ones."),
+]
 
 
 @app.command(
@@ -111,7 +120,6 @@ def prepare(
         For the database engine.
     """
     from valuerec import stages
-    from valuerec.dataset import KINDS
     from valuerec.events import DriftError, account_table, drift_table
 
     with _shown_drift(DriftError, drift_table, json), _status("Preparing") as say:
@@ -150,8 +158,7 @@ def prepare(
             _say(f"Note: {note}")
         if drift["drifted"]:
             _say(f"Warning: the log has drifted from {like}: {', '.join(drift['drifted'])}.")
-    others = dataset.kinds[len(KINDS) :]
-    rewards = f" --reward-others {','.join(f'{kind}=0.5' for kind in others)}" if others else ""
+    rewards = f" --reward-others {','.join(f'{kind}=0.5' for kind in own)}" if (own := dataset.own_kinds) else ""
     _say(f"Dataset written to {out}. Next: valuerec train {out} --method vpq{rewards} --out RUN")
 
 
@@ -183,10 +190,10 @@ def train(
     width: int | None = None,
     dropout: float | None = None,
     protocol: Literal["ours", "released"] = "ours",
-    reward_click: float = 0.2,
-    reward_purchase: float = 1.0,
-    reward_others: str | None = None,
-    reward_transform: Literal["none", "linear"] = "none",
+    reward_click: RewardClick = 0.2,
+    reward_purchase: RewardPurchase = 1.0,
+    reward_others: RewardOthers = None,
+    reward_transform: RewardTransform = "none",
     window: int = 10,
     batch_size: int = 256,
     learning_rate: float = 0.005,
@@ -252,14 +259,6 @@ def train(
     protocol
         ours: one network and a frozen copy as target; released: two networks that take turns by a coin, as in the code
         of VPQ's paper. The same for a method without a critic.
-    reward_click
-        Reward of a click.
-    reward_purchase
-        Reward of a purchase.
-    reward_others
-        Rewards of the other kinds of events that the dataset has: cart=0.5,wish=0.3.
-    reward_transform
-        linear: shift the rewards so that the least is 0, for methods that can't take negative ones.
     window
         Past items that make a state.
     batch_size
@@ -296,7 +295,6 @@ def train(
     """
     from valuerec import stages
     from valuerec.backbones import backbone_named
-    from valuerec.dataset import Rewards
     from valuerec.methods import method_named
 
     learner = _configured(
@@ -327,7 +325,7 @@ def train(
         backbone=encoder,
         method=learner,
         protocol=protocol,
-        rewards=Rewards(reward_click, reward_purchase, _numbers("--reward-others", reward_others) or {}),
+        rewards=_rewards(reward_click, reward_purchase, reward_others),
         reward_transform=reward_transform,
         window=window,
         batch_size=batch_size,
@@ -580,10 +578,10 @@ def reproduce(
     epochs: int = 20,
     patience: int = 3,
     max_steps: int | None = None,
-    reward_click: float = 0.2,
-    reward_purchase: float = 1.0,
-    reward_others: str | None = None,
-    reward_transform: Literal["none", "linear"] = "none",
+    reward_click: RewardClick = 0.2,
+    reward_purchase: RewardPurchase = 1.0,
+    reward_others: RewardOthers = None,
+    reward_transform: RewardTransform = "none",
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: Json = False,
@@ -617,20 +615,11 @@ def reproduce(
         Stop a run after so many validations without a better score.
     max_steps
         Steps of a run, at most.
-    reward_click
-        Reward of a click.
-    reward_purchase
-        Reward of a purchase.
-    reward_others
-        Rewards of the other kinds of events that the dataset has: cart=0.5,wish=0.3.
-    reward_transform
-        linear: shift the rewards so that the least is 0, for methods that can't take negative ones.
     jobs
         Cells at a time; by default one a core.
     device
         Where to compute.
     """
-    from valuerec.dataset import Rewards
     from valuerec.experiments.contents import outcome
     from valuerec.experiments.reproducing import reproduce as run_experiment
     from valuerec.experiments.results import Results
@@ -649,7 +638,7 @@ def reproduce(
         epochs=epochs,
         patience=patience,
         max_steps=max_steps,
-        rewards=Rewards(reward_click, reward_purchase, _numbers("--reward-others", reward_others) or {}),
+        rewards=_rewards(reward_click, reward_purchase, reward_others),
         reward_transform=reward_transform,
         jobs=jobs,
         device=device,
@@ -930,6 +919,12 @@ def _numbers(option: str, text: str | None) -> dict[str, float] | None:
         except ValueError:
             raise UsageError(f"{option} says {name}={value}; write a number.") from None
     return numbers or None
+
+
+def _rewards(click: float, purchase: float, others: str | None) -> Any:
+    from valuerec.dataset import Rewards
+
+    return Rewards(click, purchase, _numbers("--reward-others", others) or {})
 
 
 def _dataset_or_numbers(text: str) -> Path | dict[str, int]:

@@ -24,6 +24,8 @@ CLICK: Final = 0
 PURCHASE: Final = 1
 KINDS: Final = ("click", "purchase")  # every dataset's first two kinds of event; `Dataset.kinds` has the others
 KIND_PATTERN: Final = "^[a-z][a-z0-9_]{0,29}$"  # what a kind may be called
+MOST_KINDS: Final = 128  # while a log is prepared, a code is a signed byte
+EventKind = Annotated[str, Field(pattern=KIND_PATTERN)]
 LONGEST_WINDOW: Final = 255  # history lengths are kept in a byte
 
 Split = Literal["train", "validation", "test"]
@@ -56,7 +58,7 @@ class DatasetManifest(Manifest):
     fingerprint: str
     counts: Counts
     splits: dict[Split, SplitSize]
-    event_kinds: list[Annotated[str, Field(pattern=KIND_PATTERN)]] = Field(default=list(KINDS), max_length=256)
+    event_kinds: list[EventKind] = Field(default=list(KINDS), max_length=MOST_KINDS)
 
 
 class Transitions(NamedTuple):
@@ -184,6 +186,11 @@ class Dataset:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of its events, by their codes in `event_E`."""
         return tuple(self.manifest.get("event_kinds", KINDS))
+
+    @property
+    def own_kinds(self) -> tuple[str, ...]:
+        """Those that are neither clicks nor purchases."""
+        return self.kinds[len(KINDS) :]
 
     def rewards_by_code(self, rewards: Rewards) -> NDArray[np.float64]:
         """The reward of each kind of event of this dataset, by its code.

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from valuerec.backbones import BACKBONES, Backbone
-from valuerec.dataset import KIND_PATTERN, LONGEST_WINDOW
+from valuerec.dataset import LONGEST_WINDOW, EventKind
 from valuerec.errors import ValuerecError
 from valuerec.folders import read_json
 from valuerec.methods import METHODS, Method
@@ -42,7 +42,6 @@ class _Named(BaseModel, strict=True, extra="allow"):
 
 
 _Reward = Annotated[float, Field(allow_inf_nan=False)]
-_EventKind = Annotated[str, Field(pattern=KIND_PATTERN)]
 
 
 class _Config(BaseModel, strict=True):
@@ -50,7 +49,7 @@ class _Config(BaseModel, strict=True):
     backbone: _Named
     method: _Named
     training: _Training
-    rewards: dict[_EventKind, _Reward] = {}
+    rewards: dict[EventKind, _Reward] = {}
 
 
 class Recipe(NamedTuple):

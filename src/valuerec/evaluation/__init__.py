@@ -15,7 +15,7 @@ from valuerec.evaluation.of_run import SessionRanks, session_ranks
 from valuerec.evaluation.ranking import count_rank, ranks
 
 CUTOFFS: Final = (5, 10, 20)
-KINDS: Final = {"purchase": PURCHASE, "click": CLICK}
+SCORED: Final = {"purchase": PURCHASE, "click": CLICK}  # a shop's own kinds are not
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -35,7 +35,7 @@ def metrics_of(rank_E: NDArray[np.int64], event_E: NDArray[np.uint8]) -> Metrics
             for metric in (hit_ratio, ndcg)
             for k in CUTOFFS
         }
-        for kind, code in KINDS.items()
+        for kind, code in SCORED.items()
     }
 
 
@@ -51,7 +51,7 @@ def _mean(value_E: NDArray[np.float64]) -> float | None:
 
 __all__ = [
     "CUTOFFS",
-    "KINDS",
+    "SCORED",
     "SELECTION",
     "Metrics",
     "SessionRanks",

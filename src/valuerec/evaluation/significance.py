@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuerec.errors import UsageError
-from valuerec.evaluation import KINDS, hit_ratio, ndcg
+from valuerec.evaluation import SCORED, hit_ratio, ndcg
 
 CUTOFF: Final = 20
 METRICS: Final = {f"hr@{CUTOFF}": hit_ratio, f"ndcg@{CUTOFF}": ndcg}
@@ -85,7 +85,7 @@ def paired_bootstrap(
             "One run of a method does not show how much its seed matters; train two seeds or more, or pass "
             "resample_runs=False to compare just these runs."
         )
-    kinds = {kind: event_E == code for kind, code in KINDS.items() if np.any(event_E == code)}
+    kinds = {kind: event_E == code for kind, code in SCORED.items() if np.any(event_E == code)}
     statistics = [(kind, metric) for kind in kinds for metric in METRICS]
     _, place_E = np.unique(session_E, return_inverse=True)
     count_SM = _sums(place_E, [kinds[kind] for kind, _ in statistics])
@@ -110,7 +110,7 @@ def paired_bootstrap(
         [drawn_BS @ sums_SC for drawn_BS in _drawn_sessions(draw_sessions, len(sums_SC), resamples)]
     )
     drawn_BM = _differences(total_BC, weights)
-    result: dict[str, dict[str, Comparison | None]] = {kind: dict.fromkeys(METRICS) for kind in KINDS}
+    result: dict[str, dict[str, Comparison | None]] = {kind: dict.fromkeys(METRICS) for kind in SCORED}
     for place, (kind, metric) in enumerate(statistics):
         result[kind][metric] = _comparison(float(observed_M[place]), drawn_BM[:, place])
     return result

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
-from valuerec.dataset import KIND_PATTERN, KINDS
+from valuerec.dataset import KIND_PATTERN, KINDS, MOST_KINDS
 from valuerec.errors import UsageError
 from valuerec.events.blocks import FIELDS, Block
 from valuerec.events.delimited import fields_of, header_of, read_delimited
@@ -60,7 +60,6 @@ FORMATS: Final[dict[str, Format]] = {
 
 _DROPPED: Final = ("ignore", "transaction")  # meanings of what is no event to us
 _MEANINGS: Final = (*KINDS, "ignore")
-_MOST_KINDS: Final = 128  # codes are staged in a signed byte
 _TAKEN: Final = ("events", "items", "sessions")  # names of other counts
 _RETAILROCKET = ["timestamp", "visitorid", "event", "itemid", "transactionid"]
 
@@ -208,9 +207,9 @@ def meanings_of(format: str, events: Mapping[str, str] | None) -> dict[str, str]
             _check_kind(f"--events says {name}={meaning}", meaning)
     alone = format == "events" and events
     meanings = {**({} if alone else FORMATS[format].meanings), **(events or {})}
-    if (count := len(kinds_of(meanings))) > _MOST_KINDS:
+    if (count := len(kinds_of(meanings))) > MOST_KINDS:
         raise UsageError(
-            f"--events names {count} kinds of events, and {_MOST_KINDS} are allowed; ignore some, or give several one "
+            f"--events names {count} kinds of events, and {MOST_KINDS} are allowed; ignore some, or give several one "
             "name."
         )
     return meanings
@@ -228,7 +227,7 @@ def _check_kind(where: str, kind: str) -> None:
         raise UsageError(f"{where}; write a name, such as click or cart.")
     if usual := USUAL_EVENTS.get(kind):
         raise UsageError(f"{where}, which is another word for {usual}; write {usual}, or name the kind differently.")
-    if not re.fullmatch(KIND_PATTERN.rstrip("$"), kind) or kind in _TAKEN:
+    if not re.fullmatch(KIND_PATTERN, kind) or kind in _TAKEN:
         raise UsageError(
             f"{where}; an event is a click, a purchase, ignore, or a kind of its own named by up to 30 small letters, "
             f"digits or _ (not {', '.join(_TAKEN)}), such as cart."

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from valuerec.backbones import backbone_named
 from valuerec.dataset import SPLITS, Dataset, Rewards
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.evaluation import KINDS
+from valuerec.evaluation import SCORED
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import Cell, Figures, first_difference, slug_of
@@ -264,7 +264,7 @@ def _check_kinds(dataset: Dataset) -> None:
     """Refuse a dataset with a split that has no purchases or no clicks: the experiments compare them."""
     for split in SPLITS:
         events = dataset.events_of(split)
-        for kind, code in KINDS.items():
+        for kind, code in SCORED.items():
             if not (dataset.event_E[events.start : events.stop] == code).any():
                 raise ValuerecError(
                     f"{dataset.path} has no {kind}s in its {split} split, and the experiments compare them; prepare a "

@@ -38,7 +38,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
 
         _timer: asyncio.TimerHandle | None = None
         _in_header = True
-        _begun = False  # the parser has some of a request, which may have come behind another one
+        _begun = False  # the parser has some of a request, and not all
         _deaf = False  # nothing that comes is read any more
         _header_bytes = 0
         _refused = False  # the request that is coming in: the rest of it is thrown away
@@ -156,9 +156,7 @@ def limited(max_connections: int, client_timeout: float, max_body: int, shedding
         def _refused_at_once(self, data: bytes) -> bool:
             """Refuse a request that came in one piece, where nothing else is under way on this connection."""
             if (
-                not self._in_header
-                or self._header_bytes
-                or self._begun
+                self._begun
                 or not (self.cycle is None or self.cycle.response_complete)
                 or self.flow.write_paused
                 or not shedding.refuses(self._under_way())

@@ -6,13 +6,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from valuerec.dataset import KIND_PATTERN
+from valuerec.dataset import EventKind
 from valuerec.ranking import POOL, Wanted
 
 MOST_EVENTS: Final = 10_000  # of a session, a filter or a list
 MOST_REQUESTS: Final = 256  # of a batch
 
-EventKind = Annotated[str, Field(pattern=KIND_PATTERN)]  # told and shown; the model does not look at it
 Id = Annotated[str, Field(min_length=1)]  # how long is bounded by the body alone, as it is in a catalogue
 
 
@@ -28,7 +27,7 @@ class Asked(BaseModel):
 
 
 class Event(Asked):
-    """An item of a session, and what was done with it."""
+    """An item of a session, and what was done with it, which the model does not look at."""
 
     item: Id
     event: EventKind = "click"

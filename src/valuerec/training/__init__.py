@@ -237,9 +237,9 @@ def _warn_of_memory(config: TrainConfig, dataset: Dataset, device: torch.device,
 
 def _note_missing_kinds(config: TrainConfig, dataset: Dataset, reporter: Reporter) -> None:
     """Say so where the log has one kind of event alone, with nothing for rewards to tell apart, or kinds of its own."""
-    if others := dataset.kinds[len(KINDS) :]:
+    if own := dataset.own_kinds:
         reporter.say(
-            f"Note: events of the kind {' and '.join(others)} are learned from and not scored: scores, and the choice "
+            f"Note: events of the kind {' and '.join(own)} are learned from and not scored: scores, and the choice "
             "of weights by them, are of clicks and purchases."
         )
     events = dataset.events_of("train")
