@@ -25,9 +25,10 @@ def machine() -> str:
 def provenance() -> dict[str, str | float | None]:
     """Commit, command, machine, and its load over the last minute, this program's own share included."""
     name = Path(sys.argv[0]).name
+    given = [Path(each).name if each.startswith("/") else each for each in sys.argv[1:]]  # no paths of this machine
     return {
         "commit": commit(),
-        "command": shlex.join(["python", f"benchmarks/{name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{name}", *given]),
         "machine": machine(),
         "load": round(os.getloadavg()[0], 2),
     }
