@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "vpq unpenalised": {"penalty": 0.0},
     "sarsa": {},
     "shuffled": {},
+    "immediate": {"discount": 0.0},
 }
 
 

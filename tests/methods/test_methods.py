@@ -14,7 +14,7 @@ from valuerec.errors import UsageError
 from valuerec.methods import METHODS, CriticMethod, Method
 from valuerec.training import TrainConfig
 
-CONTROLS = {"reward-weighted", "return-weighted", "sarsa", "shuffled"}
+CONTROLS = {"reward-weighted", "return-weighted", "sarsa", "shuffled", "immediate"}
 
 
 def test_the_paper_has_seven_methods_and_the_rest_are_controls() -> None:
@@ -78,6 +78,10 @@ def test_values_cannot_recommend_without_a_critic() -> None:
 )
 def test_the_certain_bounds(rewards: Rewards, discount: float, low: float, high: float) -> None:
     for name, kind in METHODS.items():
+        if name == "immediate" and discount:
+            with pytest.raises(UsageError, match="its target is the reward alone"):
+                kind(discount=discount)  # type: ignore[call-arg]
+            continue
         method = kind(**({"discount": discount} if issubclass(kind, CriticMethod) else {}))
         bounds = method.bounds(rewards)
         assert (bounds is None) == (method.n_heads == 0), name

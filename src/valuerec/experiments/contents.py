@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from valuerec.experiments import figure2, figure3
+from valuerec.experiments.book import TUNING
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.comparing import comparisons_of, significance_sheets
+from valuerec.experiments.critics import CRITICS, OUTSIDE, SHARES, critics_sheet, logged_reward, share
 from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.rows import Row
 from valuerec.experiments.sheets import Sheet
@@ -29,9 +31,10 @@ _SHEETS: Final[Mapping[str, Callable[[list[Figures]], Sheet]]] = {"figure2": fig
 _SIGNIFICANCE = (
     "Paired bootstrap over sessions and seeds: each method against the plain one and against the next best, SASRec's "
     "VPQ against every control. Difference, its 95 % interval, and p by Holm's correction over all comparisons and "
-    "columns of a backbone and protocol. Bold: p at most .05. Which is the next best is told by Total on the same test "
-    "split, which the correction does not know. With three seeds, p-values far below .05 are too small where seeds "
-    'matter more than sessions (docs/architecture.md, "Significance").'
+    "columns of a backbone and protocol, not over the whole table. Bold: p at most .05. The next best is the row with "
+    "the next lower mean Total, a control too; Total is of the same test split, which the correction does not know. "
+    "With three seeds, p-values far below .05 are too small where seeds matter more than sessions "
+    '(docs/architecture.md, "Significance").'
 )
 
 
@@ -114,6 +117,12 @@ def table_sections(results: Results) -> list[Section]:
         sections.append(Section(title="Published numbers", sheets=[published_sheet(name, lines)]))
     if sheets := significance_sheets(comparisons_of(results)):
         sections.append(Section(title="Which differences hold", text=(_SIGNIFICANCE,), sheets=sheets))
+    if sheet := critics_sheet(cells):
+        sections.append(
+            Section(
+                title="What the critics hold", text=(CRITICS, *logged_reward(results.dataset, cells)), sheets=[sheet]
+            )
+        )
     sections.append(
         Section(title="Validation, of the same weights", sheets=_by_protocol(validation, "Validation"), folded=True)
     )
@@ -136,7 +145,7 @@ def _troubles(cells: Sequence[Figures]) -> list[str]:
 def tuning_sections(results: Results) -> list[Section]:
     """What each method had to choose among, what it chose, and whether that lies at the edge."""
     groups: list[list[list[str]]] = []
-    at_edge = []
+    at_edge, counts = [], []
     for cells in _by_row(results.cells("tuning")).values():
         name, grid = Row(cells[0]["backbone"], cells[0]["method"]).name, grids()[cells[0]["method"]]
         scores = {cell["variant"]: cell["score"] for cell in cells}
@@ -149,24 +158,26 @@ def tuning_sections(results: Results) -> list[Section]:
             at_edge.append(f"{name} ({grid.option} {grid.values[best]})")
         tried = [f"{value}: {_score(score)}" for value, score in zip(grid.values, in_grid, strict=True)]
         dropped = [f"{variant.partition('=')[2]}: {_score(score)}" for variant, score in scores.items()]
+        counts.append(len(known) + len(dropped))
         groups.append([[name, grid.option, *tried, str(grid.values[best]), ", ".join(dropped) or "–"]])
     edges = (
         f"The best lies at the edge of its grid, so that a value beyond it might do better, for {', '.join(at_edge)}."
         if at_edge
         else "No best value lies at the edge of its grid."
     )
+    numbers = " to ".join(str(number) for number in dict.fromkeys((min(counts, default=0), max(counts, default=0))))
     section = Section(
         title="Hyper-parameters",
         text=(
-            "Four trials for every method, under the protocol `ours`, on validation and on a seed that no table uses; "
-            "the test split is not read. The plain backbone's option is chosen first, by each backbone that has it for "
-            "itself, and is the backbone's in all its rows. The methods' options are tried with SASRec, and what was "
-            "chosen holds for the other backbones too. Learning rate, batch, width and the limit of epochs are the "
-            "same for all. The protocol `released` is not tuned: it has the values of that code, and our defaults "
-            "where it gives none.",
+            f"Four values for every method, {numbers} trials with those that a grid had before, under the protocol "
+            "`ours`, on validation and on a seed that no table uses; the test split is not read. The plain backbone's "
+            "option is chosen first, by each backbone that has it for itself, and is the backbone's in all its rows. "
+            "The methods' options are tried with SASRec, and what was chosen holds for the other backbones too. "
+            "Learning rate, batch, width and the limit of epochs are the same for all. The protocol `released` is not "
+            "tuned: it has the values of that code, and our defaults where it gives none.",
             edges,
-            "Where a grid's best value was at its edge, the grid was moved once; trials of values that it no longer "
-            "has stand in the last column and do not count.",
+            "Which grids were moved, and why, is said in grid.toml. Trials of values that a grid no longer has stand "
+            "in the last column and do not count.",
         ),
         sheets=[
             Sheet(
@@ -202,6 +213,12 @@ def configuration_section(results: Results) -> Section:
         rows.append([f"{split} split", ", ".join(f"{count:,} {name}" for name, count in sizes.items())])
     prepared = dataset.get("config") or {}
     rows += [[f"prepared with {name}", str(value)] for name, value in prepared.items() if value is not None]
+    backbones: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in (cell for name in BOOKS if name != TUNING for cell in results.cells(name)):
+        backbones.setdefault(cell["backbone"], []).append(cell["options"]["backbone"])
+    for backbone, chosen in backbones.items():
+        names = dict.fromkeys(name for options in chosen for name in options)
+        rows += [[f"{backbone}: {name}", _all(options.get(name, "–") for options in chosen)] for name in names]
     for part in ("training", "rewards"):
         trained = [cell["options"][part] for cell in cells if cell["options"][part]]
         names = dict.fromkeys(name for options in trained for name in options)
@@ -273,8 +290,7 @@ def runs_section(results: Results) -> Section:
             str(cell["seed"]),
             *figures,
             *("–" if cell[name] is None else f"{cell[name]:.0f}" for name in ("best_step", "steps", "seconds")),
-            _share(cell["outside"]),
-            _share(cell.get("floored")),  # which cells of earlier do not have
+            *(share(cell.get(name)) for name in SHARES),  # which cells of earlier do not have
             f"{cell['device']} × {cell['threads']}",
             str(cell["commit"]),
             options,
@@ -284,16 +300,8 @@ def runs_section(results: Results) -> Section:
         "row", "protocol", "seed", *(f"{kind} {name}" for kind in ("purchase", "click") for name in SHOWN),
         "best step", "steps", "seconds", "Q outside", "floored", "device", "commit", "method's options",
     )  # fmt: skip
-    text = (
-        "Q outside: the share of Q-values outside [0, r_max/(1−γ)], where no true value lies, before the best weights. "
-        "Floored: the share of rows, over the whole training, whose weight by the critic was negative and cut at zero."
-    )
     sheet = Sheet(title="Test", head=head, groups=list(groups.values()))
-    return Section(title="Every run", text=(text,), sheets=[sheet], folded=True)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+    return Section(title="Every run", text=(OUTSIDE,), sheets=[sheet], folded=True)
 
 
 def _number(metrics: Any, kind: str, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,7 +30,9 @@ _LOOKS: Final[Mapping[str, tuple[str, str]]] = {  # colour and dash, so that nei
     "return-weighted": ("sky", ":"),
     "sarsa": ("green", ":"),
     "shuffled": ("orange", ":"),
+    "immediate": ("purple", ":"),
 }
+_OTHER_LOOKS: Final = [(name, dash) for dash in ("-", "--", ":") for name in ("vermilion", "blue", "green", "black")]
 _PHONE: Final = 3.4  # inches: what is drawn for a phone's width is read on a phone
 
 
@@ -54,18 +57,23 @@ def address(png: bytes) -> str:
 
 
 def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
-    """The validation score by step, a line a seed, a colour a method."""
+    """The validation score by step, a line a seed; a colour a method, or a variant where the cells have any."""
     with styled():
         figure = new_figure(_PHONE, 3.2)
         axes = figure.subplots()
-        for method, (colour, dash) in _LOOKS.items():
-            own = [cell for cell in cells if cell["method"] == method and cell["curve"]]
+        seen: list[float] = []
+        for name, (colour, dash) in _looks(cells).items():
+            own = [cell for cell in cells if _label(cell) == name and cell["curve"]]
             for place, cell in enumerate(own):
                 steps, scores = zip(*cell["curve"], strict=True)
-                label = method if place == 0 else None
+                label = name if place == 0 else None
                 axes.plot(steps, scores, dash, color=PALETTE[colour], linewidth=1.1, alpha=0.85, label=label)
                 best = scores.index(max(scores))
                 axes.plot(steps[best], scores[best], ".", color=PALETTE[colour], markersize=5)
+                seen += scores
+        if seen:  # the first validations would press all others together; what is below the tenth of them is cut off
+            low, high = (float(edge) for edge in np.quantile(seen, (0.1, 1)))
+            axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low) or None)
         axes.set(title=title, xlabel="steps", ylabel="validation score")
         figure.legend(loc="outside lower center", ncols=3, fontsize=7.5, handlelength=1.6, columnspacing=1)
         source = inline(figure)
@@ -75,28 +83,57 @@ def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
 def value_pictures(title: str, cells: Sequence[Figures]) -> list[Picture]:
     """Q(s,a), its SD over the heads and W on held-out logged actions, an outline a seed; none without histograms."""
     shown = {"value": "Q(s,a), mean of heads", "spread": "SD over heads", "weight": "W = 1 / (1 + λ SD)"}
-    known = [cell["histograms"] for cell in cells if cell.get("histograms")]
     pictures = []
     for name, label in shown.items():
-        own = [histograms[name] for histograms in known if name in histograms]
+        own = [cell for cell in cells if name in (cell.get("histograms") or {}) and _varies(cell, name)]
         if not own:
             continue
+        means: dict[str, list[float]] = {}
         with styled():
-            figure = new_figure(_PHONE, 2.1)
+            figure = new_figure(_PHONE, 2.6)
             axes = figure.subplots()
-            for histogram in own:
-                _outline(axes, histogram)
+            for method, (colour, dash) in _looks(own).items():
+                for cell in (cell for cell in own if _label(cell) == method):
+                    first = method not in means
+                    means.setdefault(method, []).append(cell["histograms"][name]["mean"])
+                    _outline(axes, cell, name, color=PALETTE[colour], linestyle=dash, label=method if first else None)
+            if name == "weight":
+                axes.set_xscale("log")
             axes.set(title=title, xlabel=label, yticks=[])
             axes.grid(False)
+            figure.legend(loc="outside lower center", ncols=3, fontsize=7.5, handlelength=1.6, columnspacing=1)
             source = inline(figure)
-        mean = statistics.mean(histogram["mean"] for histogram in own)
-        pictures.append(Picture(source, f"Histogram of {label}: {title}", f"{title}: mean {mean:.3f}"))
+        told = ", ".join(f"{method} {statistics.mean(each):.3f}" for method, each in means.items())
+        pictures.append(Picture(source, f"Histogram of {label}: {title}", f"{title}, mean: {told}"))
     return pictures
 
 
-def _outline(axes: Axes, histogram: Mapping[str, Any]) -> None:
-    """A histogram's outline and its mean."""
-    counts = histogram["counts"]
+def _label(cell: Figures) -> str:
+    return str(cell["variant"] or cell["method"])
+
+
+def _looks(cells: Sequence[Figures]) -> dict[str, tuple[str, str]]:
+    """Colour and dash of each label, in order; a method's are its own."""
+    labels = dict.fromkeys(_label(cell) for cell in cells)
+    own = {name: look for name, look in _LOOKS.items() if name in labels}
+    others = zip((name for name in labels if name not in own), itertools.cycle(_OTHER_LOOKS), strict=False)
+    return own | dict(others)
+
+
+def _varies(cell: Figures, name: str) -> bool:
+    """Whether there is anything to see: a single head has no spread."""
+    return bool(cell["histograms"][name]["high"] > cell["histograms"][name]["low"])
+
+
+def _outline(axes: Axes, cell: Figures, name: str, **look: Any) -> None:
+    """A histogram's outline, its highest bin 1.
+
+    Weights are drawn of the spreads' bins, as W falls with them: equal bins of W would put nearly all into the first.
+    """
+    histogram = cell["histograms"][name if name != "weight" else "spread"]
+    counts = np.array(histogram["counts"], dtype=float)
     edges = np.linspace(histogram["low"], histogram["high"], len(counts) + 1)
-    axes.stairs(counts, edges, color=PALETTE["vermilion"], alpha=0.8, linewidth=1.2)
-    axes.axvline(histogram["mean"], color=PALETTE["grey"], linewidth=0.8, linestyle=":")
+    if name == "weight":
+        counts, edges = counts[::-1], (1 / (1 + cell["options"]["method"]["penalty"] * edges))[::-1]
+        counts = counts / np.diff(np.log(edges))
+    axes.stairs(counts / counts.max(), edges, alpha=0.8, linewidth=1.2, **look)

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from valuerec.errors import UsageError
-from valuerec.experiments.cell import Figures
+from valuerec.experiments.book import TUNING
 from valuerec.experiments.contents import Section, sections_of
 from valuerec.experiments.pictures import Picture, address, learning_curves, value_pictures
-from valuerec.experiments.results import Results
+from valuerec.experiments.results import BOOKS, Results
 from valuerec.experiments.rows import PLAIN, UNTRAINED, control_rows
 from valuerec.folders import explained_io, write_text
 
 REPORT: Final = "report.html"
 
-_CURVES: Final = "Validation score by step, a line a seed; the dot is the best, whose weights count."
-_VALUES: Final = "VPQ on held-out logged actions (validation split), an outline a seed; the dotted line is the mean."
+_CURVES: Final = (
+    "Validation score by step, a line a seed; the dot is the best, whose weights count. The lowest tenth is cut off."
+)
+_VALUES: Final = (
+    "Critics on held-out logged actions (validation split), an outline a seed, each as high as its highest bin. A "
+    "single head has no spread. W is drawn by its logarithm."
+)
 
 
 class Part(NamedTuple):
@@ -76,21 +81,24 @@ def parts_of(results: Results) -> list[Part]:
     for section in sections_of(results):
         figures = [Picture(address(path.read_bytes()), section.title) for path in section.files]
         parts.append(Part(section, figures, large=True))
-    cells = [cell for cell in results.cells("table1") if cell["backbone"] != UNTRAINED]
-    return [*parts, *_own_parts(cells)] if cells else parts
+    return parts + _own_parts(results)
 
 
-def _own_parts(cells: Sequence[Figures]) -> list[Part]:
-    """Learning curves a backbone and protocol, histograms of its VPQ runs."""
+def _own_parts(results: Results) -> list[Part]:
+    """Learning curves and histograms of values: a backbone and protocol of the table, a backbone of each figure."""
     curves, values = [], []
     controls = [row.method for row in control_rows()]
-    for protocol, backbone in dict.fromkeys((cell["protocol"], cell["backbone"]) for cell in cells):
-        own = [cell for cell in cells if (cell["protocol"], cell["backbone"]) == (protocol, backbone)]
-        title = backbone if protocol == "ours" else f"{backbone}, {protocol}"
-        curves.append(learning_curves(title, [cell for cell in own if cell["method"] not in controls]))
-        if any(cell["method"] in controls for cell in own):
-            shown = [cell for cell in own if cell["method"] in (*controls, PLAIN, "vpq")]
-            curves.append(learning_curves(f"{title}, controls", shown))
-        values += value_pictures(f"{title}-vpq", [cell for cell in own if cell["method"] == "vpq"])
-    parts = [Part(Section(title="Learning curves", text=(_CURVES,)), curves)]
+    for name in (name for name in BOOKS if name != TUNING):
+        cells = [cell for cell in results.cells(name) if cell["backbone"] != UNTRAINED]
+        for protocol, backbone in dict.fromkeys((cell["protocol"], cell["backbone"]) for cell in cells):
+            own = [cell for cell in cells if (cell["protocol"], cell["backbone"]) == (protocol, backbone)]
+            title = backbone if protocol == "ours" else f"{backbone}, {protocol}"
+            title = title if name == "table1" else f"{name}, {title}"
+            groups = {title: [cell for cell in own if cell["method"] not in controls]}
+            if any(cell["method"] in controls for cell in own):
+                groups[f"{title}, controls"] = [cell for cell in own if cell["method"] in (*controls, PLAIN, "vpq")]
+            for heading, group in groups.items():
+                curves.append(learning_curves(heading, group))
+                values += value_pictures(heading, group)
+    parts = [Part(Section(title="Learning curves", text=(_CURVES,)), curves)] if curves else []
     return [*parts, Part(Section(title="Values, spreads and weights", text=(_VALUES,)), values)] if values else parts

@@ -10,6 +10,7 @@ from typing import Any, Final
 from valuerec.errors import UsageError
 from valuerec.methods.base import Batch, CriticMethod, Losses, Method
 from valuerec.methods.cql import CQL
+from valuerec.methods.immediate import Immediate
 from valuerec.methods.minus import Minus
 from valuerec.methods.rem import REM
 from valuerec.methods.return_weighted import ReturnWeighted
@@ -23,7 +24,7 @@ from valuerec.methods.vpq import VPQ
 
 _ALL: Final[tuple[type[Method], ...]] = (
     *(Supervised, SAC, REM, Minus, CQL, UWAC, VPQ),  # Table 1
-    *(RewardWeighted, ReturnWeighted, SARSA, Shuffled),  # controls
+    *(RewardWeighted, ReturnWeighted, SARSA, Shuffled, Immediate),  # controls
 )
 METHODS: Final[dict[str, type[Method]]] = {method.name: method for method in _ALL}
 
@@ -72,6 +73,7 @@ __all__ = [
     "VPQ",
     "Batch",
     "CriticMethod",
+    "Immediate",
     "Losses",
     "Method",
     "Minus",

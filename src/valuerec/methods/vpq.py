@@ -5,7 +5,8 @@
     L_φ = CE(s,a) · stop_gradient(Q(s,a))          (9)
 
 Q is the random mixture of K target heads, Unc their standard deviation (population), λ the penalty.
-Deviations, each measured or forced by a gap in the paper: the frozen target is a copy taken every `target_every`
+Deviations, each measured or forced by a gap in the paper: Algorithm 1 says sample standard deviation, and the
+released code has the population's (.97 of it at K = 15); the frozen target is a copy taken every `target_every`
 steps and encodes s' without dropout; the weight of equation 9 has a floor at zero (`floor`).
 """
 
