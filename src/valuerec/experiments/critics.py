@@ -32,7 +32,7 @@ def critics_sheet(cells: Sequence[Figures]) -> Sheet | None:
     for line in lines_of(cells):
         if own := by_row.get((*line.row, line.protocol)):
             means = [
-                spread([cell["histograms"][name]["mean"] for cell in own if name in cell["histograms"]], digits=3)
+                spread([cell["histograms"][name]["mean"] for cell in own if _told(cell, name)], digits=3)
                 for name in ("value", "spread", "weight")
             ]
             shares = [
@@ -43,6 +43,11 @@ def critics_sheet(cells: Sequence[Figures]) -> Sheet | None:
             groups.setdefault(line.row.backbone, []).append([name, *means, *shares, str(len(own))])
     head = ("row", "Q(s,a)", "SD over heads", "W", "Q outside", "floored", "seeds")
     return Sheet(title="Critics", head=head, groups=list(groups.values())) if groups else None
+
+
+def _told(cell: Figures, name: str) -> bool:
+    """Whether a cell has this mean; a single head has no spread."""
+    return name in cell["histograms"] and not (name == "spread" and cell["options"]["method"].get("heads") == 1)
 
 
 def logged_reward(dataset: Mapping[str, Any], cells: Sequence[Figures]) -> list[str]:
