@@ -25,6 +25,11 @@ EQUIVALENCE = (
     "means over the logged actions of the validation split."
 )
 
+RELEASED = (
+    "SASRec without a critic, three epochs under the protocol `released`, on the sessions that training does not see "
+    "(`benchmarks/released_figures.py`), beside what the released code gets; .02 is within the noise of its one seed."
+)
+
 
 def step_tables(rows: list[dict[str, Any]]) -> list[str]:
     """A table for each file that `benchmarks/step.py --save` wrote: seconds (GB) a kind of step, and the ratios."""
@@ -62,6 +67,8 @@ def render() -> str:
         if (other := folder / "equivalence.json").is_file():
             lines += ["### Does what makes a step fast change what is learned?", "", EQUIVALENCE, ""]
             lines += [*equivalence_table(read_json(other)), ""]
+        if (other := folder / "released-figures.json").is_file():
+            lines += ["### The released code's own figures", "", RELEASED, "", *flat_table(read_json(other)), ""]
     lines += [(RESULTS / "speed.md").read_text(encoding="utf-8").rstrip(), ""]
     for path in sorted((RESULTS / "speed").glob("step*.json")):
         lines += ["### A training step", "", *step_tables(read_json(path))]

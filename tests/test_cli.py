@@ -740,6 +740,26 @@ def test_the_rewards_of_other_kinds_are_given_by_name(
     assert "--reward-others says cart=much; write a number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("figure1 --seeds 5", "figure1 has no use for --seeds, an option of table1, figure2, figure3; leave it out"),
+        ("figure1 --rows nonsense --data nowhere", "figure1 has no use for --data, an option of"),
+        ("figure1 --reward-click 0.2", "figure1 has no use for --reward-click, an option of"),
+        ("figure1 --no-tuning", "figure1 has no use for --no-tuning, an option of"),
+        ("table1 --data d --backbone sasrec", "table1 has no use for --backbone, an option of figure2, figure3;"),
+        ("figure2 --data d --controls", "figure2 has no use for --controls, an option of table1;"),
+        ("figure3 --data d --protocol ours", "figure3 has no use for --protocol, an option of table1;"),
+        ("table1 --data d --rows=", "--rows is empty; write rows with commas between"),
+    ],
+)
+def test_options_that_an_experiment_has_no_use_for_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    assert says in refused(capsys, ["reproduce", *line.split(), "--out", str(tmp_path / "out")], 2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_ids_that_are_numbers_here_and_mostly_text_there_are_noted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -559,9 +559,17 @@ def recommend(
         _say(f"To recommend new items too, train on with a later log: valuerec train DATASET --from {model} --out NEW")
 
 
+def _taken(*, experiment: str, **given: Any) -> None:
+    """Refuse options that the experiment has no use for; cyclopts hands over those that were given."""
+    from valuerec.experiments.reproducing import check_taken
+
+    check_taken(experiment, given)
+
+
 @app.command(
+    validator=_taken,
     help_epilogue="Example: valuerec reproduce table1 --data data/shop --out results/shop --seeds 5\n"
-    "Example: valuerec reproduce table1 --data data/shop --out results/shop --rows sasrec-vpq,caser,supervised"
+    "Example: valuerec reproduce table1 --data data/shop --out results/shop --rows sasrec-vpq,caser,supervised",
 )
 def reproduce(
     experiment: Literal["table1", "figure1", "figure2", "figure3"],
@@ -591,20 +599,20 @@ def reproduce(
     Parameters
     ----------
     experiment
-        table1: every backbone with every method; figure1: the two forms of penalty on simulated predictions;
-        figure2: four ways of using Q; figure3: the penalty swept.
+        table1: every backbone with every method; figure1: the two forms of penalty on simulated predictions,
+        which takes --out and --json alone; figure2: four ways of using Q; figure3: the penalty swept.
     out
         The folder for cells, tables, figures and report; go on with one by naming it again.
     data
-        A folder that `valuerec prepare` made; figure1 needs none.
+        A folder that `valuerec prepare` made.
     seeds
         Runs a row, seed by seed.
     rows
         Of the table: sasrec-vpq is a row, sasrec a backbone's rows, vpq a method's; with commas between.
     protocol
-        ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
+        Of the table: ours, or released: the training of the paper's code (SASRec's rows, unless --rows says otherwise).
     controls
-        With SASRec's controls, and the baselines that are not trained.
+        Of the table: with SASRec's controls, and the baselines that are not trained.
     backbone
         Of figure2 (sasrec) or figure3 (nextitnet).
     tuning
@@ -795,7 +803,7 @@ def methods(*, json: Json = False) -> None:
         _print_json(known)
         return
     table = whole_table("method", "what it is", "source", "options and defaults")
-    with_critic = [entry["options"].items() for entry in known if "critic" in entry["options"]]
+    with_critic = [entry["options"].items() for entry in known if "critic" in entry["options"] and not entry["control"]]
     shared = [option for option in with_critic[0] if all(option in options for options in with_critic)]
     for entry in known:
         critic = "critic" in entry["options"]
@@ -806,7 +814,8 @@ def methods(*, json: Json = False) -> None:
         name = f"{entry['name']}\n(control)" if entry["control"] else entry["name"]
         table.add_row(name, entry["summary"], entry["source"], options, end_section=True)
     _say(table)
-    _say(f"All with a critic have: {', '.join(f'{name}={value}' for name, value in shared)}.")
+    said = ", ".join(f"{name}={value}" for name, value in shared)
+    _say(f"All with a critic have: {said}; a control's line says where it differs.")
 
 
 @app.command(help_epilogue="Example: valuerec demo --out demo\nExample: valuerec demo --out demo --serve")

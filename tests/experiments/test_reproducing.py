@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import valuerec as vr
+from experiments import made_up
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import metrics_of
@@ -23,6 +24,7 @@ from valuerec.experiments import making, reproducing
 from valuerec.experiments.cell import Cell, Figures, collapsed_in, slug_of
 from valuerec.experiments.making import make_cell
 from valuerec.experiments.ranks import read_ranks
+from valuerec.experiments.report import write_report
 from valuerec.experiments.results import Results
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import SEED, grids
@@ -273,6 +275,50 @@ def test_a_second_process_is_refused(small: Dataset, tmp_path: Path, monkeypatch
     assert len(Results(out).cells("table1")) == 1
 
 
+def test_figure_1_is_refused_too_where_another_process_works(tmp_path: Path) -> None:
+    lock = Results(tmp_path).lock()
+    with pytest.raises(UsageError, match=r"is in use: another reproduce works there; wait for its end or stop it"):
+        vr.reproduce("figure1", out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    lock.release()
+    vr.reproduce("figure1", out=tmp_path / "new", rewards=vr.Rewards())
+    Results(tmp_path / "new").lock().release()  # it let go
+    made = [".lock", "figure1.json", "figure1.pdf", "figure1.png", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == made
+
+
+def test_a_damaged_file_of_ranks_is_named_and_without_it_the_table_is_made(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    options = TINY | {"data": small, "out": tmp_path / "out", "seeds": 2, "rows": ["sasrec-supervised", "sasrec-vpq"]}
+    vr.reproduce("table1", **options)
+    kept = (tmp_path / "out" / "significance.json").read_text()
+    ranks = next((tmp_path / "out" / "ranks").iterdir())
+    ranks.write_bytes(ranks.read_bytes()[:100])
+    with pytest.raises(
+        ValuerecError, match=rf"{ranks.name} has no ranks .* remove it, and its cell stays in the table"
+    ):
+        vr.reproduce("table1", **options)
+    ranks.unlink()
+    vr.reproduce("table1", **options)
+    assert (tmp_path / "out" / "significance.json").read_text() == kept and not ranks.exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("counts", {"items": "2"}), ("fingerprint", 1), ("splits", [])])
+def test_a_dataset_json_of_other_types_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps(made_up.DATASET | {name: value}))
+    with pytest.raises(ValuerecError, match=rf"dataset\.json does not say what the dataset was \(field {name}.*; name"):
+        Results(tmp_path)
+
+
+def test_a_trial_of_a_method_without_a_grid_is_refused(tmp_path: Path) -> None:
+    trials = [made_up.cell(method=method, test=None) for method in ("vpq", "nonsense")]
+    results = made_up.write_results(tmp_path, tuning=trials)
+    with pytest.raises(ValuerecError, match=r"tuning\.json has trials of sasrec-nonsense, a method without a grid;"):
+        write_report(results)
+
+
 def test_a_table_needs_nothing_to_draw_with_and_a_figure_does(
     small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,6 +396,20 @@ def test_a_dataset_without_purchases_or_clicks_is_refused(tmp_path: Path, kind: 
     [
         ({"what": "table2"}, "no experiment named 'table2'; choose one of: table1, figure1, figure2, figure3"),
         ({"rows": ["sasrec-vqp"]}, "nearest is sasrec-vpq"),
+        ({"rows": [""]}, "--rows is empty; write rows with commas between"),
+        ({"rows": []}, "--rows is empty; write rows with commas between"),
+        ({"rows": ["sasrec", ""]}, "--rows has an empty part; write rows with commas between"),
+        (
+            {"rows": ["sasrec", "popularity"], "protocol": "released"},
+            "'popularity', which is not trained, .*--protocol ours",
+        ),
+        ({"backbone": "sasrec"}, "table1 has no use for --backbone, an option of figure2, figure3; leave it out"),
+        ({"what": "figure2", "rows": ["sasrec"]}, "figure2 has no use for --rows, an option of table1; leave it out"),
+        ({"what": "figure2", "protocol": "released"}, "figure2 has no use for --protocol, an option of table1;"),
+        ({"what": "figure3", "controls": True}, "figure3 has no use for --controls, an option of table1;"),
+        ({"what": "figure1"}, "figure1 has no use for --data, an option of table1, figure2, figure3; leave it out"),
+        ({"what": "figure1", "data": None}, "figure1 has no use for --no-tuning"),
+        ({"backbone": "", "what": "figure2"}, "no backbone named ''"),
         ({"backbone": "sasrek", "what": "figure2"}, "no backbone named 'sasrek'"),
         ({"protocol": "theirs"}, "no protocol named 'theirs'; choose one of: ours, released"),
         ({"seeds": 0}, "--seeds is 0; it must be at least 1"),

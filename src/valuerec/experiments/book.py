@@ -8,15 +8,110 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, Field, ValidationError
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments.cell import Figures, Key, key_of
+from valuerec.experiments.rows import UNTRAINED
 from valuerec.folders import explained_io, read_json, write_text
 
 TUNING: Final = "tuning"
 
-_NEEDED = ("backbone", "method", "protocol", "variant", "seed", "options", "dataset", "validation")
+_NAMES = ("backbone", "method", "protocol", "variant", "seed")
+
+
+class _Shape(BaseModel, extra="allow", strict=True, allow_inf_nan=False):
+    """What must be there, of these types; `valuerec.experiments.making` says what it is."""
+
+
+_Name = Annotated[str, Field(pattern=r"^[^/\x00]*$")]  # a part of a file's name
+
+
+class _Scores(_Shape):
+    hr_5: float = Field(alias="hr@5")
+    hr_10: float = Field(alias="hr@10")
+    hr_20: float = Field(alias="hr@20")
+    ndcg_5: float = Field(alias="ndcg@5")
+    ndcg_10: float = Field(alias="ndcg@10")
+    ndcg_20: float = Field(alias="ndcg@20")
+
+
+class _Metrics(_Shape):
+    purchase: _Scores
+    click: _Scores
+
+
+class _Options(_Shape):
+    backbone: dict[str, Any]
+    method: dict[str, Any]
+    rewards: dict[str, float]
+    training: dict[str, Any]
+
+
+class _Histogram(_Shape):
+    low: float
+    high: float
+    mean: float
+    counts: list[float] = Field(min_length=1)
+
+
+class _Cell(_Shape):
+    backbone: _Name
+    method: _Name
+    protocol: _Name
+    variant: _Name
+    seed: int
+    options: _Options
+    dataset: str
+    test: _Metrics | None
+    validation: _Metrics | None
+    score: float | None
+    best_step: int | None
+    steps: int | None
+    seconds: float | None
+    diverged: bool
+    trouble: str | None
+    outside: float | None
+    floored: float | None = None  # which cells of earlier do not have
+    curve: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+    histograms: dict[str, _Histogram] | None
+    commit: str | None
+    device: str
+    threads: int
+    engine: str
+    torch: str
+
+
+class _Ended(_Shape):
+    """What a cell has that did not diverge."""
+
+    validation: _Metrics
+    score: float
+    wall_seconds: float
+
+
+class _Reported(_Shape):
+    """What such a cell has that is no trial."""
+
+    test: _Metrics
+
+
+class _Limits(_Shape):
+    epochs: int
+    batch_size: int = Field(ge=1)
+    max_steps: int | None
+
+
+class _LimitedOptions(_Shape):
+    training: _Limits
+
+
+class _Trained(_Shape):
+    """What a cell has that is no baseline."""
+
+    options: _LimitedOptions
 
 
 class Book:
@@ -28,7 +123,7 @@ class Book:
 
     Raises:
         UsageError: where it holds cells of another dataset.
-        ValuerecError: where it is no list of cells.
+        ValuerecError: where it is no list of cells, or one of them lacks a field or has another type there.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
@@ -39,15 +134,32 @@ class Book:
         if not self.path.is_file():
             return {}
         content = read_json(self.path)
-        if not isinstance(content, list) or not all(
-            isinstance(cell, dict) and all(name in cell for name in _NEEDED) for cell in content
-        ):
+        if not isinstance(content, list) or not all(isinstance(cell, dict) for cell in content):
             raise ValuerecError(f"{self.path} is no list of cells as this valuerec writes them; name another --out.")
+        for place, cell in enumerate(content, start=1):
+            self._check(cell, place)
         if any(cell["dataset"] != self.fingerprint for cell in content):
             raise UsageError(f"{self.path} holds cells of another dataset; name another folder with --out.")
         if self.path.stem == TUNING:  # choices are made of it: what older trials read of the test split is dropped
             content = [cell | {"test": None} for cell in content]
         return {key_of(cell): cell for cell in content}
+
+    def _check(self, cell: Figures, place: int) -> None:
+        """Refuse a cell that what is made of cells would stumble over."""
+        try:
+            _Cell.model_validate(cell)
+            if not cell["diverged"]:
+                _Ended.model_validate(cell)
+                if self.path.stem != TUNING:
+                    _Reported.model_validate(cell)
+            if cell["backbone"] != UNTRAINED:
+                _Trained.model_validate(cell)
+        except ValidationError as error:
+            names = " ".join(str(cell[name])[:50] for name in _NAMES if name in cell)
+            raise ValuerecError(
+                f"{self.path}, cell {place} ({names}), {first_fault(error)}; correct it, or remove the cell, which the "
+                "same command then makes again."
+            ) from error
 
     def add(self, figures: Figures) -> None:
         """Write one more finished cell; it replaces one of the same key."""
@@ -63,3 +175,9 @@ class Book:
         with explained_io(f"Writing {self.path}"):
             lines = ",\n".join(json.dumps(cell, allow_nan=False, ensure_ascii=False) for cell in self.cells.values())
             write_text(self.path, f"[\n{lines}\n]\n")
+
+
+def first_fault(error: ValidationError) -> str:
+    """Which field pydantic stumbled over first, and why."""
+    first = error.errors()[0]
+    return f"field {'.'.join(str(part)[:100] for part in first['loc'])}: {first['msg']}"

@@ -7,17 +7,20 @@ the largest cut-off, so what lies beyond is one number; some 12 KB a cell of 24,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
+from valuerec.errors import ValuerecError
 from valuerec.evaluation import CUTOFFS, SessionRanks
 from valuerec.folders import explained_io
 
 BEYOND: Final = max(CUTOFFS) + 1  # stands for every rank from here on
+
+pc: Any = pyarrow.compute  # its stubs know only some of the combinations of types that it takes
 
 
 def ranks_file(folder: Path, slug: str) -> Path:
@@ -36,8 +39,13 @@ def write_ranks(path: Path, ranks: SessionRanks) -> None:
 
 
 def read_ranks(path: Path) -> SessionRanks:
-    """Read them; a file of before they were cut is written anew."""
-    table = pq.read_table(path)
+    """Read them; a file of before they were cut is written anew.
+
+    Raises:
+        ValuerecError: where the file is damaged or holds something else.
+    """
+    with explained_io(f"Reading {path}"):
+        table = _read(path)
     if table.schema.field("rank").type != pa.uint8():
         cut = pc.min_element_wise(table["rank"], pa.scalar(BEYOND, table["rank"].type)).cast(pa.uint8())
         table = table.set_column(table.schema.get_field_index("rank"), "rank", cut)
@@ -45,6 +53,33 @@ def read_ranks(path: Path) -> SessionRanks:
             _write(path, table)
     session_E, event_E, rank_E = (table[name].to_numpy() for name in ("session", "event", "rank"))
     return SessionRanks(session_E.astype(np.int64), event_E, rank_E.astype(np.int64))
+
+
+def _read(path: Path) -> pa.Table:
+    """The columns, checked."""
+    try:
+        with pq.ParquetFile(path) as file:
+            table, names = file.read(), file.schema_arrow.names
+    except (pa.ArrowException, UnicodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not one of pyarrow's own, of its decoders
+            raise
+        raise _damaged(path, "it is not readable Parquet") from error
+    for name, kind in (("session", pa.int32()), ("event", pa.uint8()), ("rank", None)):
+        if names.count(name) != 1:
+            raise _damaged(path, f"it has not one column {name}")
+        column = table[name]
+        if not (pa.types.is_integer(column.type) and kind in (None, column.type)) or column.null_count:
+            raise _damaged(path, f"its column {name} is of the type {str(column.type)[:30]} or has gaps")
+    if (pc.min(table["rank"]).as_py() or 0) < 1:
+        raise _damaged(path, "its ranks are none, or begin below 1")
+    return table
+
+
+def _damaged(path: Path, what: str) -> ValuerecError:
+    return ValuerecError(
+        f"{path} has no ranks as this valuerec writes them: {what}; remove it, and its cell stays in the table, but no "
+        "new comparison is made of it; or remove the cell from table1.json too, and both are made again."
+    )
 
 
 def _write(path: Path, table: pa.Table) -> None:

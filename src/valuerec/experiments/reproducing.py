@@ -6,12 +6,14 @@ tables, figures and the report are made of what is written.
 
 from __future__ import annotations
 
+import inspect
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
+from valuerec.baselines import BASELINES
 from valuerec.dataset import SPLITS, Dataset, Rewards
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SCORED
@@ -32,6 +34,13 @@ from valuerec.printing import PlainConsole
 from valuerec.training.config import PROTOCOLS, TrainConfig
 
 EXPERIMENTS: Final = ("table1", "figure1", "figure2", "figure3")
+
+_TRAINS = ("table1", "figure2", "figure3")
+_TAKEN_BY: Final[Mapping[str, Sequence[str]]] = {  # options that not all experiments that train have a use for
+    **dict.fromkeys(("what", "experiment", "out", "quiet", "json"), EXPERIMENTS),
+    **dict.fromkeys(("rows", "protocol", "controls"), ("table1",)),
+    "backbone": ("figure2", "figure3"),
+}
 
 
 class _Setting(NamedTuple):
@@ -71,7 +80,7 @@ def reproduce(
     Args:
         what: table1, figure1, figure2 or figure3.
         out: the folder; one that holds finished cells of this dataset is gone on with.
-        data: a dataset, or its folder; figure1 needs none.
+        data: a dataset, or its folder; figure1 takes none, nor any other option.
         seeds: runs a row, seeds 0 to seeds - 1, seed by seed.
         rows: of the table: `sasrec-vpq`, or a backbone's (`sasrec`) or a method's (`vpq`) rows; None for all.
         protocol: of the table: ours or released (then SASRec's rows, unless told otherwise).
@@ -92,20 +101,21 @@ def reproduce(
         The folder.
 
     Raises:
-        UsageError: for an unknown experiment, row or backbone, a folder with cells of another dataset or of other
-            options or that another process works in, or where a figure is asked for and the extra `report` is not
-            installed.
+        UsageError: for an unknown experiment, row or backbone, an option that the experiment has no use for, a folder
+            with cells of another dataset or of other options or that another process works in, or where a figure is
+            asked for and the extra `report` is not installed.
         ValuerecError: where the dataset has no purchases or no clicks, or cells failed.
         KeyboardInterrupt: when interrupted, with what to do then.
     """
+    asked = dict(locals())
     if what not in EXPERIMENTS:
         raise UsageError(f"There is no experiment named {what!r}; choose one of: {', '.join(EXPERIMENTS)}.")
+    check_taken(what, _not_default(asked))
     if what != "table1":  # whose cells may be made where nothing can be drawn
         require_report()
     folder = Path(out)
     if what == "figure1":
-        figure1(folder)
-        write_report(Results(folder))
+        _figure1(folder)
         return folder
     for name, value in (("seeds", seeds), ("jobs", jobs)):
         if value is not None and value < 1:
@@ -114,8 +124,9 @@ def reproduce(
         raise UsageError(f"There is no protocol named {protocol!r}; choose one of: {', '.join(PROTOCOLS)}.")
     if data is None:
         raise UsageError(f"reproduce {what} trains models and needs a dataset; name one with --data.")
+    _check_patterns(rows, protocol)
     wanted = choose_rows(rows, protocol, controls)
-    shown = backbone or ("nextitnet" if what == "figure3" else CONTROLLED)
+    shown = backbone if backbone is not None else "nextitnet" if what == "figure3" else CONTROLLED
     backbone_named(shown)
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
@@ -128,8 +139,8 @@ def reproduce(
         "max_steps": max_steps,
         "reward_transform": reward_transform,
     }
-    asked = {row.method for row in wanted if row.backbone != UNTRAINED} if what == "table1" else {"vpq"}
-    for name in sorted(asked | {PLAIN}):
+    methods = {row.method for row in wanted if row.backbone != UNTRAINED} if what == "table1" else {"vpq"}
+    for name in sorted(methods | {PLAIN}):
         TrainConfig(**training, method=method_named(name)(), rewards=rewards, device=device)
     training["rewards"] = rewards.by_kind
     results = Results.of(folder, dataset)
@@ -146,6 +157,58 @@ def reproduce(
         _report(results, quiet)
         lock.release()
     return folder
+
+
+def check_taken(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that an experiment has no use for.
+
+    Args:
+        what: the experiment.
+        given: names and values of the options that were given.
+
+    Raises:
+        UsageError: naming the first, and what it belongs to.
+    """
+    for name, value in given.items():
+        if what not in (takers := _TAKEN_BY.get(name, _TRAINS)):
+            option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            raise UsageError(
+                f"reproduce {what} has no use for {option}, an option of {', '.join(takers)}; leave it out."
+            )
+
+
+def _not_default(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of `reproduce`, those that say something else than its defaults."""
+    defaults = {name: each.default for name, each in inspect.signature(reproduce).parameters.items()}
+    defaults["rewards"] = Rewards()
+    return {name: value for name, value in asked.items() if value is not None and value != defaults[name]}
+
+
+def _check_patterns(rows: Sequence[str] | None, protocol: str) -> None:
+    """Refuse rows that say nothing, or that the protocol can't have."""
+    if rows is not None and not (rows and all(rows)):
+        state = "has an empty part" if any(rows) else "is empty"
+        raise UsageError(
+            f"--rows {state}; write rows with commas between, as in sasrec-vpq,caser, or leave it out for all."
+        )
+    untrained = [pattern for pattern in rows or () if pattern in (UNTRAINED, *BASELINES)]
+    if untrained and protocol == "released":
+        raise UsageError(
+            f"--rows has {untrained[0]!r}, which is not trained, and the protocol released has only rows that are; ask "
+            "for it under --protocol ours."
+        )
+
+
+def _figure1(folder: Path) -> None:
+    with explained_io(f"Writing {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    results = Results(folder)
+    lock = results.lock()
+    try:
+        figure1(folder)
+        write_report(results)
+    finally:
+        lock.release()
 
 
 def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:

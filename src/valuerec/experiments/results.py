@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ValidationError
+
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
-from valuerec.experiments.book import TUNING, Book
+from valuerec.experiments.book import TUNING, Book, first_fault
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.ranks import ranks_file
+from valuerec.experiments.rows import Row
+from valuerec.experiments.tuning import grids
 from valuerec.folders import explained_io, read_json, write_json
 from valuerec.locks import Lock, try_lock
 
@@ -17,6 +21,16 @@ DATASET: Final = "dataset.json"
 BOOKS: Final = ("table1", TUNING, "figure2", "figure3")
 EARLIER: Final = "earlier"  # cells whose hyper-parameters are no longer those chosen
 SIGNIFICANCE: Final = "significance.json"
+
+
+class _Described(BaseModel, extra="allow", strict=True):
+    """What dataset.json must hold."""
+
+    name: str
+    fingerprint: str
+    counts: dict[str, int]
+    splits: dict[str, dict[str, int]] | None = None
+    config: dict[str, Any] | None = None
 
 
 class Results:
@@ -34,8 +48,14 @@ class Results:
         self.path = path
         known = (path / DATASET).is_file()
         self.dataset: dict[str, Any] | None = read_json(path / DATASET) if known else None
-        if known and not (isinstance(self.dataset, dict) and {"name", "fingerprint", "counts"} <= set(self.dataset)):
-            raise ValuerecError(f"{path / DATASET} does not say what the dataset was; name another folder with --out.")
+        try:
+            if known:
+                _Described.model_validate(self.dataset)
+        except ValidationError as error:
+            raise ValuerecError(
+                f"{path / DATASET} does not say what the dataset was ({first_fault(error)}); name another folder with "
+                "--out."
+            ) from error
 
     @classmethod
     def of(cls, path: Path, dataset: Dataset) -> Results:
@@ -71,7 +91,15 @@ class Results:
             raise ValuerecError(
                 f"{self.path} has no {DATASET}, so its cells are of nobody knows what; make them again."
             )
-        return Book(self.path / f"{name}.json", self.dataset["fingerprint"])
+        book = Book(self.path / f"{name}.json", self.dataset["fingerprint"])
+        known = grids()
+        for backbone, method, *_ in book.cells if name == TUNING else ():
+            if method not in known:
+                row = Row(backbone, method).name
+                raise ValuerecError(
+                    f"{book.path} has trials of {row}, a method without a grid; remove them, or upgrade valuerec."
+                )
+        return book
 
     def cells(self, name: str) -> list[Figures]:
         """The finished cells of an experiment."""
