@@ -49,8 +49,24 @@ def test_any_subset_comes_in_the_tables_order_and_once(names: set[str]) -> None:
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("sasrec-vqp", "sasrec-vpq"), ("SASRec-VPQ", "sasrec-vpq"), ("casr", "caser"), ("vsknm", "vsknn"), ("", "")],
+    [("sasrec-vqp", "sasrec-vpq"), ("SASRec-VPQ", "sasrec-vpq"), ("casr", "caser"), ("vsknm", "vsknn")],
 )
 def test_a_misspelt_row_is_told_with_the_nearest(written: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"{written!r}.* nearest is {meant}"):
         choose_rows(["sasrec", written], "ours", controls=False)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "protocol", "said"),
+    [
+        ([], "ours", "--rows is empty"),
+        ([""], "ours", "--rows is empty"),
+        (["sasrec", ""], "ours", "--rows has an empty part"),
+        (["popularity"], "released", "'popularity', which is not trained.* under --protocol ours"),
+        (["untrained"], "released", "'untrained', which is not trained"),
+        (["untrained"], "ours", "'untrained', which are controls.* with --controls"),
+    ],
+)
+def test_rows_that_say_nothing_or_that_cannot_be_had(patterns: list[str], protocol: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        choose_rows(patterns, protocol, controls=False)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
-from valuerec.baselines import BASELINES
 from valuerec.dataset import SPLITS, Dataset, Rewards
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SCORED
@@ -124,7 +123,6 @@ def reproduce(
         raise UsageError(f"There is no protocol named {protocol!r}; choose one of: {', '.join(PROTOCOLS)}.")
     if data is None:
         raise UsageError(f"reproduce {what} trains models and needs a dataset; name one with --data.")
-    _check_patterns(rows, protocol)
     wanted = choose_rows(rows, protocol, controls)
     shown = backbone if backbone is not None else "nextitnet" if what == "figure3" else CONTROLLED
     backbone_named(shown)
@@ -182,21 +180,6 @@ def _not_default(asked: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {name: each.default for name, each in inspect.signature(reproduce).parameters.items()}
     defaults["rewards"] = Rewards()
     return {name: value for name, value in asked.items() if value is not None and value != defaults[name]}
-
-
-def _check_patterns(rows: Sequence[str] | None, protocol: str) -> None:
-    """Refuse rows that say nothing, or that the protocol can't have."""
-    if rows is not None and not (rows and all(rows)):
-        state = "has an empty part" if any(rows) else "is empty"
-        raise UsageError(
-            f"--rows {state}; write rows with commas between, as in sasrec-vpq,caser, or leave it out for all."
-        )
-    untrained = [pattern for pattern in rows or () if pattern in (UNTRAINED, *BASELINES)]
-    if untrained and protocol == "released":
-        raise UsageError(
-            f"--rows has {untrained[0]!r}, which is not trained, and the protocol released has only rows that are; ask "
-            "for it under --protocol ours."
-        )
 
 
 def _figure1(folder: Path) -> None:

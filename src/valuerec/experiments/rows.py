@@ -58,8 +58,14 @@ def choose_rows(patterns: Sequence[str] | None, protocol: str, controls: bool) -
         controls: with the controls, trained and untrained.
 
     Raises:
-        UsageError: for a pattern that no row fits, with the nearest name.
+        UsageError: for no patterns or an empty one, for one that no row fits, with the nearest name, and for what the
+            protocol can't have.
     """
+    if patterns is not None and not (patterns and all(patterns)):
+        state = "has an empty part" if any(patterns) else "is empty"
+        raise UsageError(
+            f"--rows {state}; write rows with commas between, as in sasrec-vpq,caser, or leave it out for all."
+        )
     rows = table_rows() + (control_rows() + untrained_rows() if controls else [])
     if patterns is None:
         return [row for row in rows if protocol == "ours" or row.backbone == CONTROLLED]
@@ -72,6 +78,13 @@ def _matching(pattern: str, rows: list[Row], known: list[Row]) -> list[Row]:
     """The rows that one pattern means; a backbone's name does not ask for the controls."""
     found = [row for row in known if pattern in (row.name, row.method)]
     found = found or [row for row in rows if row.backbone == pattern]
+    if not found and pattern in (UNTRAINED, *BASELINES) and not any(row.backbone == UNTRAINED for row in known):
+        raise UsageError(
+            f"--rows has {pattern!r}, which is not trained, and the protocol released has only rows that are; ask for "
+            "it under --protocol ours."
+        )
+    if not found and pattern == UNTRAINED:  # a backbone's name does not ask for the controls
+        raise UsageError(f"--rows has {pattern!r}, which are controls; ask for them with --controls.")
     if not found:
         names = [name for row in known for name in (row.name, row.backbone, row.method)]
         near = difflib.get_close_matches(pattern.lower(), names, n=1, cutoff=0)
