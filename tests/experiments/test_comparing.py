@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,23 @@ def test_ranks_of_other_events_are_refused(tmp_path: Path) -> None:
     write_ranks(path, ranks_of(1, 0.0, sessions=50))
     with pytest.raises(ValuerecError, match="not of the same events"):
         compare(results)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda entries: {"all": entries}, r"field : Input should be a valid list"),
+        (lambda entries: [7], r"field 0: "),
+        (lambda entries: [entries[0] | {"runs": [3]}], r"field 0\.runs: "),
+        (lambda entries: [{name: value for name, value in entries[0].items() if name != "columns"}], r"0\.columns: "),
+        (lambda entries: [entries[0] | {"columns": {"click hr@20": {"low": 0.0}}}], r"0\.columns\.click hr@20\.diff"),
+    ],
+)
+def test_damaged_comparisons_are_refused(tmp_path: Path, change: Callable[[Any], Any], says: str) -> None:
+    results = filled(tmp_path, {"supervised": 0.8, "vpq": 0.0})
+    (tmp_path / "significance.json").write_text(json.dumps(change(compare(results))))
+    with pytest.raises(ValuerecError, match=rf"significance\.json holds no comparisons .*{says}.*; remove it, "):
+        comparisons_of(results)
 
 
 def test_the_sheet_marks_what_survives(tmp_path: Path) -> None:

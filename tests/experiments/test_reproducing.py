@@ -22,6 +22,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import metrics_of
 from valuerec.experiments import making, reproducing
 from valuerec.experiments.cell import Cell, Figures, collapsed_in, slug_of
+from valuerec.experiments.contents import figure_sections
 from valuerec.experiments.making import make_cell
 from valuerec.experiments.ranks import read_ranks
 from valuerec.experiments.report import write_report
@@ -347,9 +348,13 @@ def test_figures_take_over_the_tables_runs(small: Dataset, tmp_path: Path, monke
     (table,) = Results(out).cells("table1")
     assert {cell["variant"]: cell for cell in figure2}["Q-critic"] == table | {"variant": "Q-critic"}
     assert {cell["variant"]: cell for cell in figure3}["penalty=20"]["test"] == table["test"]
-    for name in ("figure2", "figure3"):
+    vr.reproduce("figure2", data=small, out=out, seeds=1, backbone="gru4rec", **TINY)
+    for name in ("figure2", "figure2-gru4rec", "figure3-sasrec"):
         assert (out / f"{name}.png").is_file() and (out / f"{name}.pdf").is_file()
-    assert (out / "report.html").read_text().count("data:image/png") >= 2
+    assert not (out / "figure3.png").exists()  # which is another backbone's
+    shown = [[path.name for path in section.files] for section in figure_sections(Results(out))]
+    assert shown == [["figure2.png", "figure2-gru4rec.png"], ["figure3-sasrec.png"]]
+    assert (out / "report.html").read_text().count("data:image/png") >= 3
 
 
 def test_another_dataset_or_other_options_are_refused(

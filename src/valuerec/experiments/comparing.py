@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from valuerec.errors import ValuerecError
 from valuerec.evaluation.significance import LEVEL, holm, paired_bootstrap
+from valuerec.experiments.book import first_fault
 from valuerec.experiments.cell import Figures, slug_of
 from valuerec.experiments.ranks import read_ranks
 from valuerec.experiments.results import SIGNIFICANCE, Results
@@ -26,6 +28,29 @@ from valuerec.training.config import PROTOCOLS
 
 RESAMPLES: Final = 10_000
 _FEWEST: Final = 2  # seeds, without which nothing is known of how much they matter
+
+
+class _Column(BaseModel, strict=True, allow_inf_nan=False):
+    """What a column of a comparison must hold."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+
+class _Comparison(BaseModel, strict=True):
+    """What an entry of significance.json must hold."""
+
+    protocol: str
+    backbone: str
+    method: str
+    against: str
+    runs: Annotated[list[int], Field(min_length=2, max_length=2)]
+    resamples: int
+    ranks: str
+    columns: dict[str, _Column]
 
 
 def compare(results: Results) -> list[dict[str, Any]]:
@@ -65,9 +90,20 @@ def compare(results: Results) -> list[dict[str, Any]]:
 
 
 def comparisons_of(results: Results) -> list[dict[str, Any]]:
-    """What significance.json holds; nothing where it is not there."""
+    """What significance.json holds; nothing where it is not there.
+
+    Raises:
+        ValuerecError: where it is no list of comparisons, or one of them lacks a field or has another type there.
+    """
     path = results.path / SIGNIFICANCE
     entries: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+    try:
+        TypeAdapter(list[_Comparison]).validate_python(entries)
+    except ValidationError as error:
+        raise ValuerecError(
+            f"{path} holds no comparisons as this valuerec writes them ({first_fault(error)}); remove it, and "
+            "reproduce table1 compares the kept ranks again."
+        ) from error
     return entries
 
 

@@ -87,10 +87,11 @@ def figure_sections(results: Results) -> list[Section]:
     """The figures that were drawn, with their numbers."""
     sections = []
     for name, (title, caption) in _FIGURES.items():
-        path = results.path / f"{name}.png"
-        if path.is_file():
+        others = sorted(results.path.glob(f"{name}-*.png"))  # of other backbones
+        files = [path for path in (results.path / f"{name}.png", *others) if path.is_file()]
+        if files:
             sheets, _ = outcome(results, name)
-            sections.append(Section(title=title, text=(caption,) if caption else (), files=(path,), sheets=sheets))
+            sections.append(Section(title=title, text=(caption,) if caption else (), files=files, sheets=sheets))
     return sections
 
 

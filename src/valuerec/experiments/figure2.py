@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
+from valuerec.experiments.rows import CONTROLLED
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, by_variant, deviation, spread
+from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+BACKBONE: Final = CONTROLLED  # unless told otherwise
 WAYS: Final[Mapping[str, dict[str, Any]]] = {
     "Q-only": {"recommend": "values"},  # Q-critic's training; what is recommended, and validated, is its Q
     "CE": {"critic": "off"},
@@ -75,7 +77,8 @@ def draw(finished: Sequence[Figures]) -> Figure:
                 for x, height, error in zip(at, heights, errors, strict=True):
                     axes.annotate(f"{height:.3f}".lstrip("0"), (x, height + error), (0, 2), textcoords="offset points",
                                   ha="center", fontsize=7)  # fmt: skip
-            axes.set(title=f"({'ab'[half]})  {kind}", xticks=range(2), xticklabels=["HR@20", "NDCG@20"])
+            axes.set_title(f"({'ab'[half]})  {kind}, {backbones_of(finished)}")
+            axes.set(xticks=range(2), xticklabels=["HR@20", "NDCG@20"])
             axes.grid(axis="x", visible=False)
             axes.margins(y=0.12)
         handles, labels = halves[0].get_legend_handles_labels()
@@ -87,5 +90,4 @@ def sheet(finished: Sequence[Figures]) -> Sheet:
     """The figure's numbers."""
     values = by_variant(finished, WAYS)
     rows = [[way, *map(spread, columns), str(len(columns[0]))] for way, columns in values.items()]
-    backbones = ", ".join(dict.fromkeys(cell["backbone"] for cell in finished))
-    return Sheet(title=f"Test, {backbones}", head=("use of Q", *HEADS, "seeds"), groups=[rows])
+    return Sheet(title=f"Test, {backbones_of(finished)}", head=("use of Q", *HEADS, "seeds"), groups=[rows])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, by_variant, deviation, spread
+from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BACKBONE: Final = "nextitnet"  # the paper's, unless told otherwise
 PENALTIES: Final = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 IMMEDIATE: Final = "discount=0"  # the target is the reward alone, as with a penalty without end
 
@@ -63,7 +64,7 @@ def draw(finished: Sequence[Figures]) -> Figure:
         for column, axes in enumerate(panels.flat):
             kind, metric = COLUMNS[column]
             _draw_panel(axes, {name: columns[column] for name, columns in values.items()})
-            axes.set_title(f"({'abcd'[column]})  {kind} {metric.upper()}")
+            axes.set_title(f"({'abcd'[column]})  {kind} {metric.upper()}, {backbones_of(finished)}")
         for axes in panels[1]:
             axes.set_xlabel("penalty λ")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
@@ -99,5 +100,4 @@ def sheet(finished: Sequence[Figures]) -> Sheet:
         [name.replace("penalty=", "λ = ").replace(IMMEDIATE, "γ = 0"), *map(spread, columns), str(len(columns[0]))]
         for name, columns in by_variant(finished, NAMES).items()
     ]
-    backbones = ", ".join(dict.fromkeys(cell["backbone"] for cell in finished))
-    return Sheet(title=f"Test, {backbones}-vpq", head=("penalty", *HEADS, "seeds"), groups=[rows])
+    return Sheet(title=f"Test, {backbones_of(finished)}-vpq", head=("penalty", *HEADS, "seeds"), groups=[rows])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from valuerec.backbones import backbone_named
@@ -24,7 +25,7 @@ from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
 from valuerec.experiments.results import BOOKS, EARLIER, Results
-from valuerec.experiments.rows import CONTROLLED, PLAIN, UNTRAINED, Row, choose_rows
+from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import Options, as_released, plain_trials, trials, tuned
 from valuerec.folders import check_whole, explained_io
@@ -124,7 +125,7 @@ def reproduce(
     if data is None:
         raise UsageError(f"reproduce {what} trains models and needs a dataset; name one with --data.")
     wanted = choose_rows(rows, protocol, controls)
-    shown = backbone if backbone is not None else "nextitnet" if what == "figure3" else CONTROLLED
+    shown = backbone if backbone is not None else figure3.BACKBONE if what == "figure3" else figure2.BACKBONE
     backbone_named(shown)
     dataset = data if isinstance(data, Dataset) else Dataset(data)
     check_whole(dataset.path, dataset.manifest, ("arrays.safetensors", "items.parquet"))
@@ -212,13 +213,13 @@ def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
 def _figure2(setting: _Setting, backbone: str) -> None:
     options = _tuned_row(setting, Row(backbone, "vpq"))
     _run(setting, "figure2", figure2.cells(backbone, setting.seeds, setting.training, options))
-    _draw(setting.results, "figure2", backbone, figure2.draw)
+    _draw(setting.results, "figure2", backbone, figure2)
 
 
 def _figure3(setting: _Setting, backbone: str) -> None:
     options = _tuned_row(setting, Row(backbone, PLAIN))  # λ is what the figure varies
     _run(setting, "figure3", figure3.cells(backbone, setting.seeds, setting.training, options))
-    _draw(setting.results, "figure3", backbone, figure3.draw)
+    _draw(setting.results, "figure3", backbone, figure3)
 
 
 def _tuned_row(setting: _Setting, row: Row) -> Options:
@@ -241,7 +242,8 @@ def _tuned(setting: _Setting, rows: Sequence[Row]) -> dict[Row, Options]:
     _run(setting, "tuning", trials(rows, setting.training, setting.results.book("tuning")))
     book = setting.results.book("tuning")
     for figures in book.cells.values():  # of which an earlier valuerec kept the test ranks
-        setting.results.ranks(slug_of(figures)).unlink(missing_ok=True)
+        with explained_io(f"Removing {setting.results.ranks(slug_of(figures))}"):
+            setting.results.ranks(slug_of(figures)).unlink(missing_ok=True)
     return {row: tuned(row, book) for row in rows}
 
 
@@ -256,7 +258,8 @@ def _run(setting: _Setting, name: str, cells: Sequence[Cell]) -> None:
     for cell in missing:
         if figures := _same(cell, known, dataset):
             if (ranks := results.ranks(slug_of(figures))).is_file():
-                shutil.copyfile(ranks, results.ranks(cell.slug))
+                with explained_io(f"Writing {results.ranks(cell.slug)}"):
+                    shutil.copyfile(ranks, results.ranks(cell.slug))
             book.add(figures | {"variant": cell.variant})
     run_cells(cells, book, dataset, setting.machine, known, setting.quiet)
 
@@ -277,7 +280,8 @@ def _set_aside(setting: _Setting, cells: Sequence[Cell], book: Book) -> None:
             earlier = figures | {"variant": "-".join(filter(None, (cell.variant, f"{option}={recorded}")))}
             setting.results.book(EARLIER).add(earlier)
             if (ranks := setting.results.ranks(cell.slug)).is_file():
-                ranks.replace(setting.results.ranks(slug_of(earlier)))
+                with explained_io(f"Moving {ranks}"):
+                    ranks.replace(setting.results.ranks(slug_of(earlier)))
             book.remove(cell.key)
             moved.append(f"{cell.name} with {option} = {recorded} (now {value})")
     if moved:
@@ -300,10 +304,11 @@ def _same(cell: Cell, known: Sequence[Figures], dataset: Dataset) -> Figures | N
     return None
 
 
-def _draw(results: Results, name: str, backbone: str, draw: Callable[[list[Figures]], Any]) -> None:
+def _draw(results: Results, name: str, backbone: str, figure: ModuleType) -> None:
+    """Draw the cells of one backbone; another than the figure's own has its name in the picture's."""
     cells = [cell for cell in results.cells(name) if cell["backbone"] == backbone]
     with explained_io(f"Writing {results.path}"):
-        save(draw(cells), results.path / name)
+        save(figure.draw(cells), results.path / (name if backbone == figure.BACKBONE else f"{name}-{backbone}"))
 
 
 def _check_kinds(dataset: Dataset) -> None:

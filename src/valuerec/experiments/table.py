@@ -110,6 +110,11 @@ def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list
     return {name: [list(column) for column in zip(*own, strict=True)] for name, own in seeds.items() if own}
 
 
+def backbones_of(cells: Iterable[Figures]) -> str:
+    """The backbones that cells are of, named once each."""
+    return ", ".join(dict.fromkeys(cell["backbone"] for cell in cells))
+
+
 def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
     return [[cell[split][kind][name] for kind, name in COLUMNS] for cell in cells if not cell["diverged"]]
 
