@@ -180,4 +180,5 @@ class Book:
 def first_fault(error: ValidationError) -> str:
     """Which field pydantic stumbled over first, and why."""
     first = error.errors()[0]
-    return f"field {'.'.join(str(part)[:100] for part in first['loc'])}: {first['msg']}"
+    field = ".".join(str(part)[:100] for part in first["loc"])
+    return f"field {field}: {first['msg']}" if field else str(first["msg"])
