@@ -17,8 +17,8 @@ OUTSIDE: Final = (
 )
 CRITICS: Final = (
     "Means over the logged actions of the validation split, of the weights that the table reports: the heads' mean "
-    "Q(s,a), their SD, and VPQ's W = 1 / (1 + λ SD), which its target multiplies the future by; where W is near 0, the "
-    f"target is the immediate reward. {OUTSIDE}"
+    "Q(s,a), their SD, and VPQ's W = 1 / (1 + λ SD). Its target has the greatest Q·W over the catalogue, where W can be "
+    f"greater than at logged actions. {OUTSIDE}"
 )
 
 
