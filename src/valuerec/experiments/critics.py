@@ -16,8 +16,8 @@ OUTSIDE: Final = (
     "Floored: the share of rows, over the whole training, whose weight by the critic was negative and cut at zero."
 )
 CRITICS: Final = (
-    "Means over the logged actions of the validation split, of the weights that the table reports: the heads' mean Q(s,a), "
-    "their SD, and VPQ's W = 1 / (1 + λ SD). Its target has the greatest Q·W over the catalogue, where W can be "
+    "Means over the logged actions of the validation split, of the weights that the table reports: the heads' mean "
+    "Q(s,a), their SD, and VPQ's W = 1 / (1 + λ SD). Its target takes the greatest Q·W of all items, where W can be "
     f"greater than at logged actions. {OUTSIDE}"
 )
 
