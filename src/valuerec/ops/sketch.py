@@ -62,6 +62,7 @@ class Sketch:
             block = items[start : start + _BLOCK]
             self._update(weight_NKD[block], bias_NK[block], block, refined=True)
 
+    @torch.no_grad()  # or weights that are trained would tie every update to all those before
     def _update(self, weight_TKD: Tensor, bias_TK: Tensor, items_T: Tensor, refined: bool) -> None:
         n_heads, width = weight_TKD.shape[1:]
         whole_TKD = torch.cat([weight_TKD, bias_TK.unsqueeze(2)], dim=2)
