@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 import valuerec as vr
 from valuerec.dataset import Dataset
-from valuerec.methods import Batch
+from valuerec.methods import METHODS, Batch, Method
 from valuerec.training import TrainConfig
 from valuerec.training.learners import OneNetwork, TwoNetworks, fresh_network, learner_of
 from valuerec.training.order import coin
@@ -18,7 +20,7 @@ from valuerec.training.order import coin
 CPU = torch.device("cpu")
 
 
-def learner(small: Dataset, protocol: str, method: vr.VPQ | None = None) -> OneNetwork | TwoNetworks:
+def learner(small: Dataset, protocol: str, method: Method | None = None) -> OneNetwork | TwoNetworks:
     config = TrainConfig(
         method=method or vr.VPQ(heads=4, target_every=3), protocol=protocol, backbone=vr.SASRec(width=8)
     )
@@ -30,7 +32,7 @@ def learner(small: Dataset, protocol: str, method: vr.VPQ | None = None) -> OneN
 
 def batch(small: Dataset, step: int) -> Batch:
     events = np.arange(step * 16, step * 16 + 16)
-    return Batch.of(small.transitions(events, 10), CPU)
+    return Batch.of(small.transitions(events, 10, discount=0.5), CPU)
 
 
 def state(network: torch.nn.Module) -> list[Tensor]:
@@ -93,3 +95,16 @@ def test_what_is_put_back_goes_on_as_if_nothing_had_happened(small: Dataset) -> 
                 name: float(value) for name, value in parts[1].items()
             }
         assert same(list(first.state().values()), list(second.state().values()))
+
+
+@pytest.mark.parametrize("protocol", ["ours", "released"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_tensor_of_a_step_outlives_the_next_ones(small: Dataset, method: str, protocol: str) -> None:
+    made = learner(small, protocol, METHODS[method]())
+    alive = []
+    for end in (8, 24):
+        for step in range(end - 8, end):
+            made.learn(step, batch(small, step))
+        gc.collect()
+        alive.append(sum(issubclass(type(each), Tensor) for each in gc.get_objects()))
+    assert alive[1] <= alive[0]
