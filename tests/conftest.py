@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,13 @@ import torch
 
 from valuerec.dataset import Dataset
 from worlds import SHARED, random_sessions, write_dataset
+
+
+def pytest_configure() -> None:
+    """One thread for each of pytest-xdist's processes and for what they start: more would wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

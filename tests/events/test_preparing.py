@@ -128,7 +128,7 @@ def test_account_and_data_are_the_oracles_and_the_order_of_rows_is_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STYLES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data(), options=OPTIONS, piece=st.sampled_from([5, 64, 1 << 23]), order=st.randoms())
 def test_account_and_data_are_the_oracles_in_many_more_logs(
     name: str, data: st.DataObject, options: dict[str, Any], piece: int, order: Any
