@@ -4,7 +4,7 @@
 
 A backbone is any `nn.Module` that turns the last items into a state, (items[B, L], lengths[B]) → state[B, D], and is
 built by `Class(n_items, window)`. Item number n_items stands for "no item" to the right of a history; of an empty one
-the length is 1. Heads, target, penalty and loss are valuerec's.
+the length is 1. Both are int32. Heads, target, penalty and loss are valuerec's.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ def write_dataset(
     n_items: int,
     ends: Sequence[int] | None = None,
     ids: Sequence[str] | None = None,
+    unit: str = "s",
 ) -> Dataset:
     """A dataset folder of sessions given as [(item, "c" or "p"), ...] for each split, and when each session ended."""
     folder.mkdir(parents=True)
@@ -48,7 +49,7 @@ def write_dataset(
     }
     sizes = {split: {"events": sum(len(session) for session in splits.get(split, []))} for split in SPLITS}
     content = {"counts": counts, "splits": sizes, "fingerprint": f"by hand: {hash(str((splits, ids)))}"}
-    write_manifest(folder, "dataset", 1, content)
+    write_manifest(folder, "dataset", 1, content | {"time": {"unit": unit}})
     return Dataset(folder)
 
 

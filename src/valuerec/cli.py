@@ -616,7 +616,8 @@ def reproduce(
     backbone
         Of figure2 (sasrec) or figure3 (nextitnet).
     tuning
-        Choose hyper-parameters on validation first, with four trials each; released has the values of the paper's code.
+        Choose hyper-parameters on validation first, with four trials each; released has the values of the paper's code,
+        but for the floor at 0 under the critic's weight, which that code lacks.
     epochs
         Passes over the training sessions, at most.
     patience

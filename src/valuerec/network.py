@@ -86,7 +86,14 @@ def _state_width(backbone: nn.Module, n_items: int, window: int) -> int:
     items_BL = torch.full((2, window), n_items, dtype=torch.int32)
     mode = backbone.training
     backbone.eval()
-    state_BD = backbone(items_BL, torch.ones(2, dtype=torch.int32))
+    try:
+        state_BD = backbone(items_BL, torch.ones(2, dtype=torch.int32))
+    except Exception as error:  # whatever somebody's own code may raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(
+            f"The backbone {type(backbone).__name__} failed on items of shape (2, {window}) and lengths of shape (2,), "
+            f"both int32; it must map (items[B, L], lengths[B]) to one state a row, B×D: {reason}"
+        ) from error
     backbone.train(mode)
     if not isinstance(state_BD, Tensor) or state_BD.ndim != 2 or len(state_BD) != 2:
         shape = tuple(state_BD.shape) if isinstance(state_BD, Tensor) else type(state_BD).__name__

@@ -1,7 +1,8 @@
 """Every backbone once more, from its table in the protocol, in float64 NumPy and with everything padded and masked.
 
 An oracle takes the weights by name, a history (oldest first, at most as long as the window), the catalogue's size N and
-the window L, and answers the state. The tests in this folder find it under the backbone's name.
+the window L, and answers the state. `drop` stands where the backbone has dropout. The tests in this folder find it
+under the backbone's name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
-Oracle = Callable[[Weights, Sequence[int], int, int], Array]
+Oracle = Callable[..., Array]
+Drop = Callable[[Array], Array]
 
 
 def padded(items: Sequence[int], n_items: int, window: int) -> tuple[NDArray[np.int64], Array]:
@@ -35,10 +37,15 @@ def linear(x: Array, p: Weights, name: str) -> Array:
     return answer
 
 
-def sasrec(p: Weights, items: Sequence[int], n_items: int, window: int) -> Array:
+def keep(x: Array) -> Array:
+    """Dropout in evaluation mode."""
+    return x
+
+
+def sasrec(p: Weights, items: Sequence[int], n_items: int, window: int, drop: Drop = keep) -> Array:
     """The whole block at every place."""
     row, mask = padded(items, n_items, window)
-    x = (p["item.weight"][row] + p["position"]) * mask
+    x = drop(p["item.weight"][row] + p["position"]) * mask
     queries = norm(x, p, "query_norm")
     match = linear(queries, p, "query") @ linear(x, p, "key").T / np.sqrt(x.shape[1])
     match = np.where(mask.T == 0, -(2.0**32), match)
@@ -46,7 +53,7 @@ def sasrec(p: Weights, items: Sequence[int], n_items: int, window: int) -> Array
     attention = np.exp(match - match.max(axis=1, keepdims=True))
     attention = attention / attention.sum(axis=1, keepdims=True) * mask
     x = attention @ linear(x, p, "value") + queries
-    x = x + linear(np.maximum(linear(x, p, "feed"), 0), p, "forth")
+    x = x + drop(linear(drop(np.maximum(linear(x, p, "feed"), 0)), p, "forth"))
     states = norm(x * mask, p, "state_norm")
     return np.asarray(states[max(len(items), 1) - 1])
 
@@ -74,7 +81,7 @@ def nextitnet(p: Weights, items: Sequence[int], n_items: int, window: int) -> Ar
     return np.asarray(x[max(len(items), 1) - 1])
 
 
-def caser(p: Weights, items: Sequence[int], n_items: int, window: int) -> Array:
+def caser(p: Weights, items: Sequence[int], n_items: int, window: int, drop: Drop = keep) -> Array:
     """Each filter slid over the image by hand; zeros below an image that is lower than the filter."""
     row, mask = padded(items, n_items, window)
     image = p["item.weight"][row] * mask
@@ -90,7 +97,7 @@ def caser(p: Weights, items: Sequence[int], n_items: int, window: int) -> Array:
             ]
             state.append(max(0.0, *answers))
     state += [max(0.0, float(p["vertical_L"] @ column + p["vertical_bias"][0])) for column in image.T]
-    return np.array(state)
+    return drop(np.array(state))
 
 
 def gru4rec(p: Weights, items: Sequence[int], n_items: int, window: int) -> Array:

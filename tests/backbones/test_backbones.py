@@ -120,6 +120,33 @@ def test_starts_as_the_protocol_says_and_keeps_the_item_gradients_sparse(name: s
     assert table.weight.grad is not None and table.weight.grad.is_sparse
 
 
+class Fixed(nn.Module):
+    """In the place of dropout: the first call keeps these columns, the second others, and so on."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.draw = np.random.default_rng(seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.from_numpy(self.mask(x.shape[-1]))
+
+    def mask(self, width: int) -> np.ndarray:
+        return self.draw.integers(0, 2, width) * 2.0
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if hasattr(backbone_named(name)(), "dropout")])
+@pytest.mark.parametrize("seed", range(5))
+def test_dropout_stands_where_the_protocol_has_it(name: str, seed: int) -> None:
+    encoder = built(name, seed=seed).train()
+    encoder.dropout = Fixed(seed)
+    weights = {key: value.numpy() for key, value in encoder.state_dict().items()}
+    state_BD = encoder(*padded(HISTORIES)).detach().numpy()
+    for history, state_D in zip(HISTORIES, state_BD, strict=True):
+        same = Fixed(seed)
+        expected_D = ORACLES[name](weights, history, ITEMS, 5, lambda x, same=same: x * same.mask(x.shape[-1]))
+        np.testing.assert_allclose(state_D, expected_D, rtol=1e-9, atol=1e-9)
+
+
 @ALL
 def test_dropout_is_for_training_only(name: str) -> None:
     encoder, batch = built(name), padded(HISTORIES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from valuerec.backbones import SASRec
@@ -15,6 +16,8 @@ def test_weights_start_as_glorot_says() -> None:
     for layer in (encoder.query, encoder.key, encoder.value, encoder.feed, encoder.forth):
         assert 0.9 * (6 / 128) ** 0.5 < layer.weight.abs().max().item() <= (6 / 128) ** 0.5
         assert layer.bias.abs().max() == 0
+    assert encoder.position.std().item() == pytest.approx(0.01, rel=0.1)
+    assert encoder.position.mean().item() == pytest.approx(0, abs=0.001)
 
 
 def test_the_vectors_of_later_positions_do_not_reach_a_history() -> None:

@@ -126,6 +126,17 @@ def test_the_whole_session_counts_not_its_last_ten_events(tmp_path: Path) -> Non
     assert baseline_ranks("repeat-last", dataset, "test").tolist() == [N, N, *[1] * 299, N]
 
 
+def test_without_a_clock_the_longest_session_is_not_the_latest(tmp_path: Path) -> None:
+    train = [[(0, "c"), (1, "c")], [(0, "c"), *[(2, "c")] * 5]]
+    for unit, first in (("s", 2), ("position", 1)):
+        splits = {"train": train, "test": [[(0, "c"), (first, "c")]]}
+        dataset = write_dataset(tmp_path / unit, splits, N, ends=[1, 5, 1], unit=unit)
+        assert baseline_ranks("vsknn", dataset, "test", neighbours=1).tolist() == [
+            N,
+            2,
+        ]  # at the place of the item before, and of the only neighbour
+
+
 def test_an_empty_split_has_no_ranks(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data", {"train": [[(0, "c")]]}, N)
     for name in BASELINES:

@@ -137,6 +137,16 @@ def test_a_comparison_outlives_its_ranks(tmp_path: Path) -> None:
     assert compare(results) == first
 
 
+def test_a_comparison_without_ranks_does_not_outlive_its_cells(tmp_path: Path) -> None:
+    results = filled(tmp_path, {"supervised": 0.6, "vpq": -0.2})
+    assert compare(results)
+    results.ranks(slug_of(cell(method="supervised", seed=0))).unlink()
+    for seed in range(3):
+        results.book("table1").add(worse := cell(method="vpq", seed=seed, shift=0.9))
+        write_ranks_of(tmp_path, worse, 0.9)
+    assert compare(results) == []
+
+
 def test_ranks_of_other_events_are_refused(tmp_path: Path) -> None:
     results = filled(tmp_path, {"supervised": 0.3, "vpq": 0.0})
     path = results.ranks(slug_of(cell(method="vpq", seed=1)))

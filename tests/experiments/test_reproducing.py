@@ -239,7 +239,7 @@ def test_what_was_made_with_another_choice_is_set_aside_and_made_anew(
     table = {cell["backbone"]: cell for cell in Results(out).cells("table1")}
     assert table["sasrec"]["options"]["backbone"]["dropout"] == other and timeless(table["gru4rec"]) == kept
     (earlier,) = Results(out).cells("earlier")
-    assert earlier == first | {"variant": f"dropout={chosen}"}
+    assert earlier == first | {"variant": f"dropout={chosen}" if chosen != vr.SASRec().dropout else "defaults"}
     assert np.array_equal(read_ranks(Results(out).ranks(slug_of(earlier))).rank_E, before.rank_E)
 
     choose(grids()["supervised"].values.index(chosen))
@@ -250,6 +250,58 @@ def test_what_was_made_with_another_choice_is_set_aside_and_made_anew(
     assert np.array_equal(read_ranks(Results(out).ranks(slug_of(first))).rank_E, before.rank_E)
     with pytest.raises(UsageError, match=r"max_steps = 6, and now it is 7"):
         vr.reproduce("table1", rows=["sasrec-supervised"], **(options | {"max_steps": 7}))
+
+
+def test_each_choice_that_was_set_aside_is_kept(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    options = TINY | {"tuning": True, "seeds": 1, "data": small, "out": tmp_path / "out", "rows": ["sasrec-vpq"]}
+
+    def choose(dropout: float, penalty: float) -> None:
+        own = {"backbone_options": {"dropout": dropout}, "method_options": {"penalty": penalty}}
+        monkeypatch.setattr(reproducing, "_tuned", lambda _setting, rows: dict.fromkeys(rows, own))
+        shutil.rmtree(tmp_path / "work", ignore_errors=True)
+        vr.reproduce("table1", **options)
+
+    choices, made = [(0.1, 20.0), (0.7, 20.0), (0.1, 40.0), (0.7, 40.0)], []
+    for choice in choices:
+        choose(*choice)
+        (cell,) = Results(tmp_path / "out").cells("table1")
+        made.append((cell, read_ranks(Results(tmp_path / "out").ranks(slug_of(cell))).rank_E))
+    for choice, (cell, rank_E) in zip(choices, made, strict=True):
+        choose(*choice)
+        assert not (tmp_path / "work").exists()  # it is taken over
+        assert Results(tmp_path / "out").cells("table1") == [cell]
+        assert np.array_equal(read_ranks(Results(tmp_path / "out").ranks(slug_of(cell))).rank_E, rank_E)
+
+
+def test_the_folder_is_let_go_of_where_the_report_fails(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_process(tmp_path, small, monkeypatch)
+    options = TINY | {"data": small, "out": tmp_path / "out", "seeds": 1}
+    vr.reproduce("table1", rows=["popularity"], **options)
+    (tmp_path / "out" / "significance.json").write_text("[7]")
+    with pytest.raises(ValuerecError, match=r"significance\.json holds no comparisons"):
+        vr.reproduce("figure2", **options)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt("stopped")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="stopped"):  # not what the report says
+        patch.setattr(reproducing, "run_cells", interrupted)
+        vr.reproduce("table1", rows=["repeat-last"], **options)
+    (tmp_path / "out" / "significance.json").unlink()
+    vr.reproduce("table1", rows=["popularity"], **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(small: Dataset, tmp_path: Path) -> None:
+    for jobs in (None, 2):
+        with pytest.raises(UsageError, match="cuda"):
+            vr.reproduce("table1", data=small, out=tmp_path / "out", jobs=jobs, device="cuda", **TINY)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_released_protocol_is_not_tuned(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,24 +318,23 @@ def test_the_released_protocol_is_not_tuned(small: Dataset, tmp_path: Path, monk
 def test_a_second_process_is_refused(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process(tmp_path, small, monkeypatch)
     out = tmp_path / "out"
-    lock = Results.of(out, small).lock()
-    with pytest.raises(UsageError, match=r"out is in use: another reproduce works there; wait for its end or stop it"):
+    in_use = pytest.raises(UsageError, match=r"out is in use: another reproduce works there; wait for its end or stop")
+    with Results.of(out, small).locked(), in_use:
         vr.reproduce("table1", data=small, out=out, seeds=1, rows=["popularity"], **TINY)
     assert not (out / "table1.json").exists()
-    lock.release()
     for _ in range(2):
         vr.reproduce("table1", data=small, out=out, seeds=1, rows=["popularity"], **TINY)
     assert len(Results(out).cells("table1")) == 1
 
 
 def test_figure_1_is_refused_too_where_another_process_works(tmp_path: Path) -> None:
-    lock = Results(tmp_path).lock()
-    with pytest.raises(UsageError, match=r"is in use: another reproduce works there; wait for its end or stop it"):
+    in_use = pytest.raises(UsageError, match=r"is in use: another reproduce works there; wait for its end or stop it")
+    with Results(tmp_path).locked(), in_use:
         vr.reproduce("figure1", out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    lock.release()
     vr.reproduce("figure1", out=tmp_path / "new", rewards=vr.Rewards())
-    Results(tmp_path / "new").lock().release()  # it let go
+    with Results(tmp_path / "new").locked():  # it let go
+        pass
     made = [".lock", "figure1.json", "figure1.pdf", "figure1.png", "report.html"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == made
 

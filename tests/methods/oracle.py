@@ -102,19 +102,25 @@ def objective(
         weights = [row.reward if name == "reward-weighted" else row.logged_return for row in rows]
     else:
         weights = actor_weights(name, options, fixed, rows, draws, step)
-    floor = options["floor"]
-    weights = [weight if floor is None else max(weight, floor) for weight in weights]
+    unweighted = "critic" in options and plain_actor(options, step)
+    if options["floor"] is not None and not unweighted:
+        weights = [max(weight, options["floor"]) for weight in weights]
     actor = np.mean([w * cross_entropy(theta, row.state, row.action) for w, row in zip(weights, rows, strict=True)])
     if target is None:
         return float(actor)
     return float(actor + critic(name, options, theta, fixed, target, rows, draws.alpha, released))
 
 
+def plain_actor(options: Mapping[str, Any], step: int) -> bool:
+    """Whether the critic does not weigh the cross-entropy (Figure 2's Q-aux, and the warm-up)."""
+    return options["critic"] == "auxiliary" or step < options["warm_up"]
+
+
 def actor_weights(
     name: str, options: Mapping[str, Any], fixed: Net, rows: list[Row], draws: Draws, step: int
 ) -> list[float]:
     """The weight of each row's cross-entropy, before the floor."""
-    if options["critic"] == "auxiliary" or step < options["warm_up"]:
+    if plain_actor(options, step):
         return [1.0] * len(rows)
     own = [heads(fixed, row.state, row.action) for row in rows]
     weights = [float(draws.alpha @ q) for q in own]

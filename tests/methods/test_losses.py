@@ -126,7 +126,7 @@ def drawn(method: Method, seed: int, dtype: torch.dtype = torch.float64) -> orac
     least_reward=st.sampled_from([0.0, 0.2, -0.5]),
     penalty=st.floats(0, 20),
     discount=st.floats(0, 0.99),
-    floor=st.sampled_from([0.0, 0.3, None]),
+    floor=st.sampled_from([0.0, 0.3, 3.0, None]),
     use=st.sampled_from(["reinforce", "reinforce", "auxiliary", "off"]),
     warm_up=st.sampled_from([0, 3]),
 )
@@ -177,7 +177,7 @@ def test_loss_and_gradient_equal_the_oracles(
     seed=st.integers(0, 2**31),
     scale=st.sampled_from([0.1, 0.7]),
     penalty=st.floats(0, 20),
-    floor=st.sampled_from([0.0, 0.3, None]),
+    floor=st.sampled_from([0.0, 0.3, 3.0, None]),
     warm_up=st.sampled_from([0, 3]),
 )
 def test_with_the_kernels_they_equal_the_oracles_but_for_rounding(

@@ -38,6 +38,7 @@ def test_every_class_is_at_the_top_of_the_package() -> None:
         *((vr.VPQ, {"penalty": value}) for value in (-1.0, math.nan)),
         *((vr.VPQ, {"discount": value}) for value in (1.0, -0.1, math.nan)),
         (vr.VPQ, {"heads": 0}),
+        *((kind, {"heads": 1}) for kind in (vr.VPQ, vr.Minus, vr.UWAC, vr.Shuffled)),
         (vr.VPQ, {"target_every": 0}),
         (vr.VPQ, {"floor": -0.1}),
         (vr.VPQ, {"floor": math.nan}),
@@ -59,6 +60,23 @@ def test_wrong_values_fail_when_it_is_made(kind: type[Method], change: dict[str,
     (name,) = change
     with pytest.raises(UsageError, match=f"{kind.__name__}'s {name} is"):
         kind(**change)
+
+
+def test_one_head_is_enough_where_nothing_looks_at_how_far_heads_differ() -> None:
+    for method in (
+        vr.VPQ(penalty=0, heads=1),
+        vr.Minus(penalty=0, heads=1),
+        vr.UWAC(critic="off", heads=1),
+        vr.REM(heads=1),
+    ):
+        assert method.heads == 1
+
+
+def test_the_defaults_are_the_protocols() -> None:
+    config = TrainConfig()
+    assert (config.learning_rate, config.batch_size, config.window) == (0.005, 256, 10)
+    assert (vr.VPQ().heads, vr.VPQ().discount, vr.VPQ().penalty, vr.CQL().weight) == (15, 0.5, 20.0, 0.1)
+    assert (config.rewards.click, config.rewards.purchase) == (0.2, 1.0)
 
 
 def test_values_cannot_recommend_without_a_critic() -> None:

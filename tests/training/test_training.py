@@ -302,6 +302,18 @@ def test_a_backbone_of_the_wrong_shape_is_refused(small: Dataset, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_backbone_that_fails_on_what_it_is_given_is_named(small: Dataset, tmp_path: Path) -> None:
+    class Hot(LastItem):
+        def forward(self, items_BL: Tensor, length_B: Tensor) -> Tensor:
+            return torch.nn.functional.one_hot(items_BL).float()[:, 0]
+
+    with pytest.raises(
+        UsageError, match=r"The backbone Hot failed on items of shape \(2, 10\).*both int32; .*: one_hot is"
+    ):
+        vr.train(small, out=tmp_path / "run", backbone=Hot, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_in_use_and_a_dataset_without_a_split_are_refused(small: Dataset, tmp_path: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").write_text("mine")

@@ -1,8 +1,9 @@
 """Sequential recommenders that turn the last items into a state: (items[B, L], lengths[B]) → state[B, D].
 
 A backbone is any callable `(n_items, window) → torch.nn.Module` whose module has that signature: one of the
-configurations here, or somebody's own class. Item index N pads on the right; a length is at least 1, so that an empty
-history is one item N. A backbone of ours gives the same state whatever stands after the length.
+configurations here, or somebody's own class. Items and lengths are int32. Item index N pads on the right; a length is
+at least 1, so that an empty history is one item N. A backbone of ours gives the same state whatever stands after the
+length.
 """
 
 from __future__ import annotations

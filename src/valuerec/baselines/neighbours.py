@@ -50,7 +50,7 @@ class SessionNeighbours(Baseline):
     """What the session-kNNs share.
 
     Args:
-        neighbours: k, how many sessions vote; of equally similar ones the latest.
+        neighbours: k, how many sessions vote; of equally similar ones the latest (of a log without a clock the first).
         sample: only so many of the latest sessions that share an item are considered (the papers: 500 to 10,000); None
             considers all.
     """
@@ -117,11 +117,16 @@ def _first(value_C: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 
 
 def training_sessions(dataset: Dataset) -> Sessions:
-    """The training sessions, the latest first (by the time of their last event, then in the order of the dataset)."""
+    """The training sessions, the latest first (by the time of their last event, then in the order of the dataset).
+
+    Of a log without a clock, whose times are positions in the session, they stay in the order of the dataset.
+    """
     n_sessions = int(dataset.session_of(np.array([dataset.events_of("train").stop - 1]))[0]) + 1
     path = dataset.path / "sessions.parquet"
     with explained_io(f"Reading {path}"):
         end_S = pq.read_table(path, columns=["end"])["end"].slice(0, n_sessions).cast(pa.int64()).to_numpy()
+    if dataset.manifest.get("time", {}).get("unit") == "position":
+        end_S = np.zeros_like(end_S)  # the last position says how long a session is, not when it was
     recency_S = np.empty(n_sessions, dtype=np.int64)
     recency_S[np.argsort(-end_S, kind="stable")] = np.arange(n_sessions)
     number_E = np.arange(dataset.offset_S[n_sessions])

@@ -146,10 +146,7 @@ def first_difference(
         figures: the recorded cell.
         parts: which of backbone, method, rewards and training are looked at; None for all.
     """
-    kinds: dict[str, Any] = {}
-    if figures["backbone"] != UNTRAINED:
-        kinds = {"backbone": backbone_named(figures["backbone"]), "method": method_named(figures["method"])}
-    kinds["training"] = TrainConfig
+    kinds = _kinds_of(figures) | {"training": TrainConfig}
     for part, values in asked.items():
         if parts is not None and part not in parts:
             continue
@@ -159,6 +156,23 @@ def first_difference(
             if recorded != value:
                 return name, recorded, value
     return None
+
+
+def changed_options(figures: Figures) -> list[str]:
+    """Of a recorded cell, the options of backbone and method that are not the defaults, as name=value."""
+    found = []
+    for part, kind in _kinds_of(figures).items():
+        default = {each.name: each.default for each in fields(kind)}
+        options = figures["options"][part].items()
+        found += [f"{name}={value}" for name, value in options if name not in default or value != default[name]]
+    return found or ["defaults"]
+
+
+def _kinds_of(figures: Figures) -> dict[str, Any]:
+    """The classes that hold a recorded cell's options, by part."""
+    if figures["backbone"] == UNTRAINED:
+        return {"method": type(baseline_named(figures["method"]))}
+    return {"backbone": backbone_named(figures["backbone"]), "method": method_named(figures["method"])}
 
 
 def refuse_other_options(cell: Cell, dataset: Dataset, figures: Figures, where: object) -> None:

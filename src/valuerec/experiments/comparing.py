@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
@@ -28,6 +30,7 @@ from valuerec.training.config import PROTOCOLS
 
 RESAMPLES: Final = 10_000
 _FEWEST: Final = 2  # seeds, without which nothing is known of how much they matter
+_ROUNDING: Final = 1e-9
 
 
 class _Column(BaseModel, strict=True, allow_inf_nan=False):
@@ -56,7 +59,7 @@ class _Comparison(BaseModel, strict=True):
 def compare(results: Results) -> list[dict[str, Any]]:
     """Compare the rows of the table as far as their ranks are there, and write significance.json.
 
-    A comparison that was made of the same ranks before is taken over, and one of as many runs whose ranks are gone.
+    A comparison that was made of the same ranks before is taken over; where ranks are gone, one of the same cells.
 
     Returns:
         What the file holds: a list of {protocol, backbone, method, against, runs, resamples, ranks (a digest),
@@ -77,7 +80,10 @@ def compare(results: Results) -> list[dict[str, Any]]:
         }
         digest = _digest(results, [*own, *others])
         same = [
-            entry for entry in known if names.items() <= entry.items() and (digest is None or entry["ranks"] == digest)
+            entry
+            for entry in known
+            if names.items() <= entry.items()
+            and (entry["ranks"] == digest if digest is not None else _is_of_cells(entry, own, others))
         ]
         if same:
             entries.append(same[0])
@@ -145,6 +151,18 @@ def _digest(results: Results, cells: Iterable[Figures]) -> str | None:
         for array_E in read_ranks(path):
             digest.update(np.ascontiguousarray(array_E).tobytes())
     return digest.hexdigest()
+
+
+def _is_of_cells(entry: dict[str, Any], own: Sequence[Figures], others: Sequence[Figures]) -> bool:
+    """Whether a comparison's differences are those of these cells: all that is left to tell by, without their ranks."""
+    means = {
+        _column(kind, name): [statistics.fmean(cell["test"][kind][name] for cell in cells) for cells in (own, others)]
+        for kind, name in COLUMNS
+    }
+    return all(
+        name in means and math.isclose(column["difference"], means[name][0] - means[name][1], abs_tol=_ROUNDING)
+        for name, column in entry["columns"].items()
+    )
 
 
 def _compared(results: Results, own: Sequence[Figures], others: Sequence[Figures]) -> dict[str, dict[str, float]]:

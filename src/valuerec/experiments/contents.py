@@ -175,7 +175,8 @@ def tuning_sections(results: Results) -> list[Section]:
             "option is chosen first, by each backbone that has it for itself, and is the backbone's in all its rows. "
             "The methods' options are tried with SASRec, and what was chosen holds for the other backbones too. "
             "Learning rate, batch, width and the limit of epochs are the same for all. The protocol `released` is not "
-            "tuned: it has the values of that code, and our defaults where it gives none.",
+            "tuned: it has the values of that code, and our defaults where it gives none; the floor at 0 under the "
+            "critic's weight, which that code lacks, is kept (docs/architecture.md says why).",
             edges,
             "Which grids were moved, and why, is said in grid.toml. Trials of values that a grid no longer has stand "
             "in the last column and do not count.",

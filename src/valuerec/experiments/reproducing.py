@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -19,7 +20,7 @@ from valuerec.errors import UsageError, ValuerecError
 from valuerec.evaluation import SCORED
 from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import Book
-from valuerec.experiments.cell import Cell, Figures, first_difference, slug_of
+from valuerec.experiments.cell import Cell, Figures, changed_options, first_difference, slug_of
 from valuerec.experiments.comparing import compare
 from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
@@ -142,19 +143,16 @@ def reproduce(
     for name in sorted(methods | {PLAIN}):
         TrainConfig(**training, method=method_named(name)(), rewards=rewards, device=device)
     training["rewards"] = rewards.by_kind
+    workers = machine(jobs, device)
     results = Results.of(folder, dataset)
-    lock = results.lock()
-    setting = _Setting(dataset, results, training, seeds, tuning, machine(jobs, device), quiet)
-    try:
+    setting = _Setting(dataset, results, training, seeds, tuning, workers, quiet)
+    with _reported(results, quiet):
         if what == "table1":
             _table1(setting, wanted, protocol)
         elif what == "figure2":
             _figure2(setting, shown)
         else:
             _figure3(setting, shown)
-    finally:
-        _report(results, quiet)
-        lock.release()
     return folder
 
 
@@ -187,12 +185,9 @@ def _figure1(folder: Path) -> None:
     with explained_io(f"Writing {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     results = Results(folder)
-    lock = results.lock()
-    try:
+    with results.locked():
         figure1(folder)
         write_report(results)
-    finally:
-        lock.release()
 
 
 def _table1(setting: _Setting, rows: Sequence[Row], protocol: str) -> None:
@@ -224,6 +219,22 @@ def _figure3(setting: _Setting, backbone: str) -> None:
 
 def _tuned_row(setting: _Setting, row: Row) -> Options:
     return _tuned(setting, [row])[row] if setting.tuning else {}
+
+
+@contextmanager
+def _reported(results: Results, quiet: bool) -> Iterator[None]:
+    """Keep other processes out of the folder meanwhile, and write the report at the end, however that comes.
+
+    Where the work failed, that is what is told, and not that the report did too.
+    """
+    with results.locked():
+        try:
+            yield
+        except BaseException:
+            with suppress(ValuerecError):
+                _report(results, quiet)
+            raise
+        _report(results, quiet)
 
 
 def _report(results: Results, quiet: bool) -> None:
@@ -277,7 +288,7 @@ def _set_aside(setting: _Setting, cells: Sequence[Cell], book: Book) -> None:
             continue  # which is refused
         if found := first_difference(asked, figures, ("backbone", "method")):
             option, recorded, value = found
-            earlier = figures | {"variant": "-".join(filter(None, (cell.variant, f"{option}={recorded}")))}
+            earlier = figures | {"variant": "-".join(filter(None, (cell.variant, *changed_options(figures))))}
             setting.results.book(EARLIER).add(earlier)
             if (ranks := setting.results.ranks(cell.slug)).is_file():
                 with explained_io(f"Moving {ranks}"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from valuerec.experiments.ranks import ranks_file
 from valuerec.experiments.rows import Row
 from valuerec.experiments.tuning import grids
 from valuerec.folders import explained_io, read_json, write_json
-from valuerec.locks import Lock, try_lock
+from valuerec.locks import try_lock
 
 DATASET: Final = "dataset.json"
 BOOKS: Final = ("table1", TUNING, "figure2", "figure3")
@@ -73,8 +75,9 @@ class Results:
             raise UsageError(f"{path} holds results of another dataset than {dataset.path}; name another with --out.")
         return results
 
-    def lock(self) -> Lock:
-        """Keep other processes out of the folder, until `release` or the end of this one.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder meanwhile.
 
         Raises:
             UsageError: where another has it.
@@ -83,7 +86,10 @@ class Results:
             lock = try_lock(self.path / ".lock", create=True)
         if lock is None:
             raise UsageError(f"{self.path} is in use: another reproduce works there; wait for its end or stop it.")
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def book(self, name: str) -> Book:
         """The file of an experiment, one of `BOOKS`, or the one of `EARLIER` cells."""

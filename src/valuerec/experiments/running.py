@@ -40,12 +40,17 @@ class Machine(NamedTuple):
 
 
 def machine(jobs: int | None, device: str) -> Machine:
-    """By default as many jobs as cores, each with one thread; on a GPU one."""
+    """By default as many jobs as cores, each with one thread; on a GPU one.
+
+    Raises:
+        UsageError: for a device that is not there.
+    """
+    from valuerec.training import choose_device
+
+    chosen = choose_device(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs is None:
-        from valuerec.training import choose_device
-
-        jobs = 1 if choose_device(device).type == "cuda" else cores
+        jobs = 1 if chosen.type == "cuda" else cores
     return Machine(jobs, device, max(1, cores // jobs))
 
 

@@ -134,5 +134,8 @@ def tuned(row: Row, book: Book) -> Options:
 
 
 def as_released(row: Row) -> Options:
-    """The arguments of `Cell` that give a row the values of the released code, which are our defaults but for these."""
+    """The arguments of `Cell` that give a row the values of the released code, which are our defaults but for these.
+
+    The floor under the critic's weight stays, which that code lacks: a negative weight makes runs collapse there.
+    """
     return {"method_options": dict(RELEASED.get(row.method, {}))}

@@ -6,9 +6,10 @@ A method with a critic makes three small choices (docs/architecture.md):
 2. what weighs the cross-entropy            → `importance`
 3. what is added to the temporal difference → `regulariser`
 
-Two more doors, each for one method: `next_value` (SARSA has no maximum) and `confidence` (UWAC weighs the temporal
-difference). No method knows the backbone, and no backbone knows a method; nor does a method know the protocol, which
-decides what its target is (`valuerec.target`).
+Four more doors, each for few methods: `next_value` (SARSA has no maximum, SAC chooses and judges by two networks),
+`confidence` (UWAC weighs the temporal difference), `goal` (the control `immediate` has no s') and `row_sparse` (CQL's
+regulariser sees the catalogue). No method knows the backbone, and no backbone knows a method; nor does a method know
+the protocol, which decides what its target is (`valuerec.target`).
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ class CriticMethod(Method):
             says "frozen parameters" and no more; the released code swaps two networks by a coin.
         ensemble: "full" heads, one N·K × D matrix as in the paper's code, or "factored" ones, for catalogues whose
             full heads do not fit (`valuerec.heads`).
-        floor: the least weight of a row's cross-entropy; a negative one would push a logged item away.
-            None leaves equation 9 bare.
+        floor: the least weight of a row's cross-entropy that the critic weighs; a negative one would push a logged item
+            away. None leaves equation 9 bare, as the released code does.
         critic: what the critic does for the recommender (paper, Figure 2): "reinforce" weighs the cross-entropy by it
             (Q-critic), "auxiliary" adds its loss alone (Q-aux), "off" leaves it out (CE).
         warm_up: steps of unweighted cross-entropy before the critic, which learns meanwhile, weighs it.
@@ -265,10 +266,10 @@ class CriticMethod(Method):
         extra = self.regulariser(network, state_BD, batch, mixture_K)
         q_BK, value_B = q_BK.detach(), value_B.detach()
         if self.critic == "auxiliary" or step < self.warm_up:
-            weight_B = torch.ones_like(value_B)
+            weight_B = floored_B = torch.ones_like(value_B)
         else:
             weight_B = self.importance(value_B, q_BK)
-        floored_B = weight_B if self.floor is None else weight_B.clamp(min=self.floor)
+            floored_B = weight_B if self.floor is None else weight_B.clamp(min=self.floor)
         actor, cross_entropy_B = network.cross_entropy(state_BD, batch.action_B, floored_B)
         total = temporal_difference + actor if extra is None else temporal_difference + extra + actor
         parts = {
@@ -340,6 +341,11 @@ def check_penalty(config: object, field: str) -> None:
     """Refuse a penalty scale that is negative or not finite."""
     value = getattr(config, field)
     check(config, field, math.isfinite(value) and value >= 0, "a number of at least 0")
+
+
+def check_ensemble(config: CriticMethod) -> None:
+    """Refuse a critic of one head to a method that looks at how far the heads differ."""
+    check(config, "heads", config.n_heads != 1, "at least 2, as one head can't disagree with itself (rem takes one)")
 
 
 def check_positive(config: object, field: str) -> None:

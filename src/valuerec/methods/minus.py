@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from valuerec import ops
-from valuerec.methods.base import CriticMethod, check_penalty
+from valuerec.methods.base import CriticMethod, check_ensemble, check_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Minus(CriticMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_penalty(self, "penalty")
+        if self.penalty:
+            check_ensemble(self)
 
     def target_score(self, mixture: Tensor, spread: Tensor) -> Tensor:
         """Equation 1: the unstable value less its penalty."""

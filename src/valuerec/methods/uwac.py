@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from valuerec.methods.base import Batch, MixtureMethod, check, check_positive
+from valuerec.methods.base import Batch, MixtureMethod, check, check_ensemble, check_positive
 from valuerec.target import View
 
 
@@ -45,6 +45,7 @@ class UWAC(MixtureMethod):
         super().__post_init__()
         check_positive(self, "beta")
         check_positive(self, "clip")
+        check_ensemble(self)
         check(self, "form", self.form in ("original", "released"), "original or released")
 
     def weight(self, q_BK: Tensor) -> Tensor:

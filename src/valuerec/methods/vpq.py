@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from valuerec import ops
-from valuerec.methods.base import CriticMethod, check_penalty
+from valuerec.methods.base import CriticMethod, check_ensemble, check_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class VPQ(CriticMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_penalty(self, "penalty")
+        if self.penalty:
+            check_ensemble(self)
 
     @property
     def needs_rewards_from_zero(self) -> bool:
