@@ -200,8 +200,8 @@ def replaced(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
-    """Read a file of at most `largest` bytes; no pipe is waited for.
+def read_bytes(path: Path, largest: int, remedy: str = "make it again") -> bytes:
+    """Read a file of at most `largest` bytes; no pipe is waited for. `remedy` is what to do where it is damaged.
 
     Raises:
         ValuerecError: where it is missing, unreadable, no file or too large.
@@ -210,30 +210,30 @@ def read_bytes(path: Path, largest: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValuerecError(f"{path} is a folder, a device or a pipe, not a file; make it again.")
+                raise ValuerecError(f"{path} is a folder, a device or a pipe, not a file; {remedy}.")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 text = file.read(largest + 1)
         finally:
             os.close(descriptor)
         if len(text) > largest:
-            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; make it again.")
+            raise ValuerecError(f"{path} has more than the {largest} bytes that are read of it; {remedy}.")
         return text
 
 
-def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
-    """Read a JSON file of at most `largest` bytes.
+def read_json(path: Path, largest: int = LARGEST_JSON, remedy: str = "make it again") -> Any:
+    """Read a JSON file of at most `largest` bytes. `remedy` is what to do where it is damaged.
 
     Raises:
         ValuerecError: where it is missing, unreadable, too large or not JSON (`json_of`).
     """
-    return _read_json(path, read_bytes(path, largest))
+    return _read_json(path, read_bytes(path, largest, remedy), remedy)
 
 
-def _read_json(path: Path, text: bytes) -> Any:
+def _read_json(path: Path, text: bytes, remedy: str = "make it again") -> Any:
     try:
         return json_of(text)
     except (ValueError, RecursionError) as error:
-        raise ValuerecError(f"{path} is not readable JSON ({error}); {_remedy(path.parent)}.") from error
+        raise ValuerecError(f"{path} is not readable JSON ({error}); {_remedy(path.parent, remedy)}.") from error
 
 
 def _remedy(folder: Path, otherwise: str = "make it again") -> str:

@@ -185,7 +185,10 @@ def read_network(config: dict[str, Any], weights: Path, backbone: Backbone | Non
         network = recipe.method.network(backbone, recipe.n_items, recipe.window, engine)
     elif recipe.own_backbone:
         name = recipe.backbone_name
-        raise UsageError(f"The backbone is {name}, not one of valuerec's; load it with backbone=that class.")
+        raise UsageError(
+            f"The backbone is {name}, not one of valuerec's, whose code only Python can give: backbone={name} in "
+            "vr.load, vr.evaluate, vr.recommend or vr.export."
+        )
     else:
         named = backbone_of(recipe, where)
         with torch.device("meta"):  # shapes without memory

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from valuerec import ops
-from valuerec.backbones import Backbone
+from valuerec.backbones import BACKBONES, Backbone
 from valuerec.errors import UsageError
 from valuerec.heads import ENSEMBLES, ItemHead, QEnsemble
 
@@ -29,7 +29,7 @@ class Network(nn.Module):
         sparse: whether a step touches few rows of the Q-heads (`valuerec.heads.QEnsemble`).
 
     Raises:
-        UsageError: where the backbone does not answer with one state a row.
+        UsageError: where the backbone can't be built, or does not answer with one state a row.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.n_items, self.window, self.engine = n_items, window, engine
-        self.backbone = backbone(n_items, window)
+        self.backbone = _built(backbone, n_items, window)
         width = _state_width(self.backbone, n_items, window)
         self.item_head = ItemHead(n_items, width)
         self.q_head: QEnsemble | None = None
@@ -76,6 +76,29 @@ class Network(nn.Module):
 
 
 @torch.no_grad()
+def _built(backbone: Backbone, n_items: int, window: int) -> nn.Module:
+    """The module of a backbone, whatever somebody gives for one."""
+    name = getattr(backbone, "__name__", type(backbone).__name__)
+    if backbone in BACKBONES.values():
+        raise UsageError(f"The backbone is the class {name}; give its configuration, {name}().")
+    if isinstance(backbone, nn.Module) or not callable(backbone):
+        raise UsageError(
+            f"The backbone is a {name}; give a class or a function that is called with (n_items, window) and answers a "
+            "torch.nn.Module."
+        )
+    try:
+        module = backbone(n_items, window)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"The backbone {name} can't be built by (n_items, window): {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"The backbone {name} answered {type(module).__name__}, and no torch.nn.Module.")
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _state_width(backbone: nn.Module, n_items: int, window: int) -> int:
     """How wide a backbone's states are: what it says, or else what it answers for two empty histories.
 
@@ -89,10 +112,9 @@ def _state_width(backbone: nn.Module, n_items: int, window: int) -> int:
     try:
         state_BD = backbone(items_BL, torch.ones(2, dtype=torch.int32))
     except Exception as error:  # whatever somebody's own code may raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(
             f"The backbone {type(backbone).__name__} failed on items of shape (2, {window}) and lengths of shape (2,), "
-            f"both int32; it must map (items[B, L], lengths[B]) to one state a row, B×D: {reason}"
+            f"both int32; it must map (items[B, L], lengths[B]) to one state a row, B×D: {_first_line(error)}"
         ) from error
     backbone.train(mode)
     if not isinstance(state_BD, Tensor) or state_BD.ndim != 2 or len(state_BD) != 2:

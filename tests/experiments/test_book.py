@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.made_up import DATASET, cell, diverged
+from experiments.made_up import DATASET, OPTIONS, cell, diverged, write_results
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments.book import Book
 from valuerec.experiments.cell import key_of
@@ -36,13 +36,6 @@ def test_a_cell_is_taken_out(tmp_path: Path) -> None:
         book(tmp_path).add(cell(seed=seed))
     book(tmp_path).remove(key_of(cell(seed=0)))
     assert list(book(tmp_path).cells.values()) == [cell(seed=1)]
-
-
-def test_what_older_trials_read_of_the_test_split_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "tuning.json").write_text(json.dumps([cell(seed=1000), {**cell(seed=1001), "test": None}]))
-    read = Book(tmp_path / "tuning.json", DATASET["fingerprint"])
-    assert [each["test"] for each in read.cells.values()] == [None, None]
-    assert next(iter(read.cells.values())) == cell(seed=1000, test=None)
 
 
 def test_cells_of_another_dataset_are_refused(tmp_path: Path) -> None:
@@ -77,6 +70,7 @@ def test_a_cell_that_lacks_a_field_is_named_with_it(tmp_path: Path, name: str) -
         ("backbone", 1),
         ("variant", "../../x"),  # which names a file
         ("seed", "0"),
+        ("seed", -7),
         ("dataset", None),
         ("options.training", {}),
         ("options.training.batch_size", 0),
@@ -93,7 +87,11 @@ def test_a_cell_that_lacks_a_field_is_named_with_it(tmp_path: Path, name: str) -
         ("trouble", 3),
         ("floored", "0.5"),
         ("curve", [[100]]),
+        ("curve", [[1, 1e308], [2, -1e308]]),
+        ("test.click.hr@20", 1.5),
         ("histograms.value.counts", []),
+        ("histograms.value", {"low": 0.0, "high": 1.0, "mean": 0.5, "counts": [0, 0]}),
+        ("histograms.value", {"low": -3.0, "high": 1e300, "mean": 0.5, "counts": [1, 2]}),
     ],
 )
 def test_a_field_of_another_type_is_named(tmp_path: Path, place: str, value: object) -> None:
@@ -106,6 +104,46 @@ def test_a_field_of_another_type_is_named(tmp_path: Path, place: str, value: obj
     (tmp_path / "figure2.json").write_text(json.dumps([changed]))
     with pytest.raises(ValuerecError, match=rf"figure2\.json, cell 1 \(.*\), field {place}\b.*: "):
         Book(tmp_path / "figure2.json", DATASET["fingerprint"])
+
+
+def test_a_cell_that_stands_there_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table1.json").write_text(json.dumps([cell(seed=3), cell(seed=1), cell(seed=3, shift=0.5)]))
+    with pytest.raises(
+        ValuerecError, match=r"table1\.json has the cell sasrec vpq ours 3 more than once; remove all but"
+    ):
+        book(tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "table1.json").mkdir()
+    with pytest.raises(ValuerecError, match=r"table1\.json is a folder, .*; restore it from a copy, or move it away"):
+        book(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("table1", {"method": "dqn"}, "sasrec-dqn ours"),
+        ("table1", {"backbone": "bert4rec"}, "bert4rec-vpq ours"),
+        ("table1", {"backbone": "caser", "method": "sarsa"}, "caser-sarsa ours"),
+        ("table1", {"protocol": "theirs"}, "sasrec-vpq theirs"),
+        ("table1", {"variant": "penalty=5"}, "sasrec-vpq ours penalty=5"),
+        ("figure2", {"variant": "<b>$x^$"}, r"sasrec-vpq ours <b>\$x\^\$"),
+        ("figure3", {"variant": "penalty=3"}, "sasrec-vpq ours penalty=3"),
+    ],
+)
+def test_cells_that_are_nothing_of_ours_are_named(tmp_path: Path, name: str, change: dict[str, str], told: str) -> None:
+    results = write_results(tmp_path, **{name: [cell() | change]})
+    with pytest.raises(
+        ValuerecError, match=rf"{name}\.json has cells that .* not know, {told}; remove them, or upgrade"
+    ):
+        results.cells(name)
+
+
+def test_an_option_that_is_no_number_is_named(tmp_path: Path) -> None:
+    results = write_results(tmp_path, table1=[cell(options=OPTIONS | {"method": {"penalty": "a"}})])
+    with pytest.raises(ValuerecError, match=r"a cell of sasrec-vpq whose option penalty is no number; correct it, or"):
+        results.cells("table1")
 
 
 def test_what_diverged_and_what_is_not_trained_need_no_more_than_they_have(tmp_path: Path) -> None:

@@ -5,9 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from experiments.made_up import cell, diverged, ranks_of, write_ranks_of, write_results
@@ -117,16 +114,6 @@ def test_what_was_compared_is_not_compared_again(tmp_path: Path, monkeypatch: py
     write_ranks_of(tmp_path, changed, 0.35)
     compare(results)
     assert len(calls) == sum("rem" in pair for pair in names(first))
-
-
-def test_ranks_of_before_they_were_cut_give_the_same_comparisons(tmp_path: Path) -> None:
-    first = compare(filled(tmp_path, SHIFTS))
-    (tmp_path / "significance.json").unlink()
-    for each in Results(tmp_path).cells("table1"):
-        ranks = ranks_of(each["seed"], SHIFTS[each["method"]])
-        columns = {"session": ranks.session_E.astype(np.int32), "event": ranks.event_E, "rank": ranks.rank_E}
-        pq.write_table(pa.table(columns), Results(tmp_path).ranks(slug_of(each)))
-    assert compare(Results(tmp_path)) == first
 
 
 def test_a_comparison_outlives_its_ranks(tmp_path: Path) -> None:

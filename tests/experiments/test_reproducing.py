@@ -468,8 +468,11 @@ def test_a_dataset_without_purchases_or_clicks_is_refused(tmp_path: Path, kind: 
         ({"backbone": "", "what": "figure2"}, "no backbone named ''"),
         ({"backbone": "sasrek", "what": "figure2"}, "no backbone named 'sasrek'"),
         ({"protocol": "theirs"}, "no protocol named 'theirs'; choose one of: ours, released"),
-        ({"seeds": 0}, "--seeds is 0; it must be at least 1"),
-        ({"jobs": -2}, "--jobs is -2; it must be at least 1"),
+        ({"rows": "sasrec,sasrec-vqp"}, "'sasrec-vqp', and no row is named so"),
+        ({"seeds": 0}, "--seeds is 0; it must be a whole number of at least 1"),
+        ({"seeds": 1.5}, r"--seeds is 1\.5; it must be a whole number of at least 1"),
+        ({"jobs": -2}, "--jobs is -2; it must be a whole number of at least 1"),
+        ({"jobs": "2"}, "--jobs is '2'; it must be a whole number of at least 1"),
         ({"data": None}, "needs a dataset; name one with --data"),
         ({"data": "nowhere"}, "nowhere is no valuerec dataset"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
@@ -480,6 +483,18 @@ def test_a_wrong_call_is_one_sentence(small: Dataset, tmp_path: Path, change: di
     with pytest.raises(UsageError, match=says):
         vr.reproduce(options.pop("what"), **options)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_dataset_or_a_run_is_not_filled_with_results(small: Dataset, tmp_path: Path) -> None:
+    run = vr.train(small, out=tmp_path / "run", max_steps=2, quiet=True)
+    for folder in (run, small.path):
+        before = sorted(folder.rglob("*"))
+        for call in ({"what": "figure1"}, {"what": "table1", "data": small, "rows": ["popularity"], **TINY}):
+            with pytest.raises(
+                UsageError, match=r"is a dataset, run or bundle of valuerec's; name a folder for the res"
+            ):
+                vr.reproduce(call.pop("what"), out=folder, **call)
+        assert sorted(folder.rglob("*")) == before
 
 
 def test_as_many_jobs_as_cores_each_with_one_thread() -> None:

@@ -28,7 +28,9 @@ def test_patterns() -> None:
         "gru4rec",
     ]
     assert len(choose_rows(["sasrec"], "ours", controls=False)) == 7
-    assert len(choose_rows(["sasrec"], "ours", controls=True)) == 7 + len(control_rows())
+    for pattern, own in (("sasrec", 7), ("nextitnet", 7), ("vpq", 4), ("sasrec-vpq", 1), ("untrained", 0)):
+        rows = choose_rows([pattern], "ours", controls=True)
+        assert rows[own:] == control_rows() + untrained_rows()
     assert choose_rows(["sarsa", "sknn"], "ours", controls=False) == [Row("sasrec", "sarsa"), Row("untrained", "sknn")]
     assert [row.name for row in untrained_rows()] == ["repeat-last", "popularity", "sknn", "vsknn"]
 
@@ -36,6 +38,7 @@ def test_patterns() -> None:
 def test_the_released_protocol_is_sasrecs_and_trains() -> None:
     rows = choose_rows(None, "released", controls=True)
     assert {row.backbone for row in rows} == {"sasrec"} and len(rows) == 7 + len(control_rows())
+    assert choose_rows(["vpq"], "released", controls=True)[4:] == control_rows()
     assert choose_rows(["caser-vpq"], "released", controls=False) == [Row("caser", "vpq")]
     with pytest.raises(UsageError, match="'sknn'"):
         choose_rows(["sknn"], "released", controls=True)

@@ -302,6 +302,33 @@ def test_a_backbone_of_the_wrong_shape_is_refused(small: Dataset, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "says"),
+    [
+        (vr.SASRec, r"The backbone is the class SASRec; give its configuration, SASRec\(\)\."),
+        ("sasrec", r"The backbone is a str; give a class or a function that is called with \(n_items, window\)"),
+        (torch.nn.Linear(2, 2), "The backbone is a Linear; give a class or a function"),
+        (
+            lambda n_items: torch.nn.Linear(n_items, 2),
+            r"The backbone <lambda> can't be built by \(n_items, window\): .*",
+        ),
+        (lambda n_items, window: n_items, "The backbone <lambda> answered int, and no torch.nn.Module"),
+    ],
+)
+def test_what_is_no_backbone_is_told(small: Dataset, tmp_path: Path, backbone: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        vr.train(small, out=tmp_path / "run", backbone=backbone, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_is_given_with_its_configuration(small: Dataset, tmp_path: Path) -> None:
+    for method in (vr.VPQ, "vpq"):
+        with pytest.raises(
+            UsageError, match=r"option method is .*; it must be a method's configuration, such as VPQ\(\)"
+        ):
+            vr.train(small, out=tmp_path / "run", method=method, quiet=True)  # type: ignore[arg-type]
+
+
 def test_a_backbone_that_fails_on_what_it_is_given_is_named(small: Dataset, tmp_path: Path) -> None:
     class Hot(LastItem):
         def forward(self, items_BL: Tensor, length_B: Tensor) -> Tensor:

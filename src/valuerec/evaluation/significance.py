@@ -3,9 +3,9 @@
 Events of one session depend on each other, so whole sessions are drawn with replacement, the same for both methods
 (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993). A table compares methods, not the few networks that
 happened to be trained, and seeds matter about as much as sessions (RESULTS.md: purchase HR@20 has a standard deviation
-of up to .013 over seeds and a binomial error of .016). So the runs of each method are drawn too, R − 1 of its R: that
-makes the variance of their mean unbiased (McCarthy and Snowden, *The Bootstrap and Finite Population Sampling*, 1985),
-where R of R would give two thirds of it for three seeds.
+over seeds of .009 in the median row, and a binomial error of .016). So the runs of each method are drawn too, R − 1 of
+its R: that makes the variance of their mean unbiased (McCarthy and Snowden, *The Bootstrap and Finite Population
+Sampling*, 1985), where R of R would give two thirds of it for three seeds.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ folder (`Results.lock`).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from valuerec.errors import UsageError, ValuerecError
 from valuerec.experiments.cell import Figures, Key, key_of
@@ -27,15 +28,24 @@ class _Shape(BaseModel, extra="allow", strict=True, allow_inf_nan=False):
 
 
 _Name = Annotated[str, Field(pattern=r"^[^/\x00]*$")]  # a part of a file's name
+_Share = Annotated[float, Field(ge=0, le=1)]
+_FAR = 1e30  # beyond what a value can be in float32 and be drawn
+
+
+def _checked_point(point: list[float]) -> list[float]:
+    """A step and the score there."""
+    if not (point[0] >= 0 and 0 <= point[1] <= 1):
+        raise ValueError("a step and a score in [0, 1] are expected")
+    return point
 
 
 class _Scores(_Shape):
-    hr_5: float = Field(alias="hr@5")
-    hr_10: float = Field(alias="hr@10")
-    hr_20: float = Field(alias="hr@20")
-    ndcg_5: float = Field(alias="ndcg@5")
-    ndcg_10: float = Field(alias="ndcg@10")
-    ndcg_20: float = Field(alias="ndcg@20")
+    hr_5: _Share = Field(alias="hr@5")
+    hr_10: _Share = Field(alias="hr@10")
+    hr_20: _Share = Field(alias="hr@20")
+    ndcg_5: _Share = Field(alias="ndcg@5")
+    ndcg_10: _Share = Field(alias="ndcg@10")
+    ndcg_20: _Share = Field(alias="ndcg@20")
 
 
 class _Metrics(_Shape):
@@ -54,7 +64,13 @@ class _Histogram(_Shape):
     low: float
     high: float
     mean: float
-    counts: list[float] = Field(min_length=1)
+    counts: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        if not (sum(self.counts) > 0 and max(abs(self.low), abs(self.high)) <= _FAR and self.low <= self.high):
+            raise ValueError("a histogram of nothing, or without order or bounds")
+        return self
 
 
 class _Cell(_Shape):
@@ -62,12 +78,12 @@ class _Cell(_Shape):
     method: _Name
     protocol: _Name
     variant: _Name
-    seed: int
+    seed: int = Field(ge=0)
     options: _Options
     dataset: str
     test: _Metrics | None
     validation: _Metrics | None
-    score: float | None
+    score: _Share | None
     best_step: int | None
     steps: int | None
     seconds: float | None
@@ -75,7 +91,7 @@ class _Cell(_Shape):
     trouble: str | None
     outside: float | None
     floored: float | None = None  # which cells of earlier do not have
-    curve: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
+    curve: list[Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_checked_point)]]
     histograms: dict[str, _Histogram] | None
     commit: str | None
     device: str
@@ -131,18 +147,23 @@ class Book:
         self.cells = self._read()
 
     def _read(self) -> dict[Key, Figures]:
-        if not self.path.is_file():
+        if not self.path.exists():
             return {}
-        content = read_json(self.path)
+        content = read_json(self.path, remedy="restore it from a copy, or move it away and its cells are made anew")
         if not isinstance(content, list) or not all(isinstance(cell, dict) for cell in content):
             raise ValuerecError(f"{self.path} is no list of cells as this valuerec writes them; name another --out.")
         for place, cell in enumerate(content, start=1):
             self._check(cell, place)
         if any(cell["dataset"] != self.fingerprint for cell in content):
             raise UsageError(f"{self.path} holds cells of another dataset; name another folder with --out.")
-        if self.path.stem == TUNING:  # choices are made of it: what older trials read of the test split is dropped
-            content = [cell | {"test": None} for cell in content]
-        return {key_of(cell): cell for cell in content}
+        cells = {key_of(cell): cell for cell in content}
+        if len(cells) < len(content):
+            counts = Counter(map(key_of, content))
+            names = " ".join(
+                str(part) for part in next(key for key, count in counts.items() if count > 1) if part != ""
+            )
+            raise ValuerecError(f"{self.path} has the cell {names} more than once; remove all but one of them.")
+        return cells
 
     def _check(self, cell: Figures, place: int) -> None:
         """Refuse a cell that what is made of cells would stumble over."""

@@ -168,6 +168,20 @@ def changed_options(figures: Figures) -> list[str]:
     return found or ["defaults"]
 
 
+def not_numbers(figures: Figures) -> list[str]:
+    """Of a recorded cell, the options of backbone and method that should be numbers and are something else."""
+    return [
+        each.name
+        for part, kind in _kinds_of(figures).items()
+        for each in fields(kind)
+        if _is_number(each.default) and not _is_number(figures["options"][part].get(each.name, each.default))
+    ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _kinds_of(figures: Figures) -> dict[str, Any]:
     """The classes that hold a recorded cell's options, by part."""
     if figures["backbone"] == UNTRAINED:

@@ -155,16 +155,18 @@ def tuning_sections(results: Results) -> list[Section]:
         if not known:
             continue
         best = in_grid.index(max(known))
-        if best in (in_grid.index(known[0]), len(in_grid) - 1 - in_grid[::-1].index(known[-1])):  # of those tried
+        values = [float(cell["variant"].partition("=")[2]) for cell in cells if cell["score"] is not None]
+        if grid.values[best] in (min(values), max(values)):  # of all that were tried, those of an earlier grid too
             at_edge.append(f"{name} ({grid.option} {grid.values[best]})")
         tried = [f"{value}: {_score(score)}" for value, score in zip(grid.values, in_grid, strict=True)]
         dropped = [f"{variant.partition('=')[2]}: {_score(score)}" for variant, score in scores.items()]
         counts.append(len(known) + len(dropped))
         groups.append([[name, grid.option, *tried, str(grid.values[best]), ", ".join(dropped) or "–"]])
     edges = (
-        f"The best lies at the edge of its grid, so that a value beyond it might do better, for {', '.join(at_edge)}."
+        "The best lies at the edge of what was tried, so that a value beyond it might do better, for "
+        f"{', '.join(at_edge)}."
         if at_edge
-        else "No best value lies at the edge of its grid."
+        else "No best value lies at the edge of what was tried."
     )
     numbers = " to ".join(str(number) for number in dict.fromkeys((min(counts, default=0), max(counts, default=0))))
     section = Section(
@@ -226,7 +228,9 @@ def configuration_section(results: Results) -> Section:
         names = dict.fromkeys(name for options in trained for name in options)
         rows += [[name, _all(options.get(name, "–") for options in trained)] for name in names]
     rows += [[name, _all(cell[name] for cell in cells)] for name in ("device", "engine", "threads", "torch", "commit")]
-    sheet = Sheet(title="What all runs have in common", head=("what", "value"), groups=[rows])
+    sheet = Sheet(
+        title="Options and machines, each with all the values that runs have", head=("what", "value"), groups=[rows]
+    )
     return Section(title="Configuration", sheets=[sheet], folded=True)
 
 

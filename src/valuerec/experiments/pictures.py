@@ -73,7 +73,8 @@ def learning_curves(title: str, cells: Sequence[Figures]) -> Picture:
                 seen += scores
         if seen:  # the first validations would press all others together; what is below the tenth of them is cut off
             low, high = (float(edge) for edge in np.quantile(seen, (0.1, 1)))
-            axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low) or None)
+            if high > low:
+                axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
         axes.set(title=title, xlabel="steps", ylabel="validation score")
         figure.legend(loc="outside lower center", ncols=3, fontsize=7.5, handlelength=1.6, columnspacing=1)
         source = inline(figure)

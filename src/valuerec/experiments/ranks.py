@@ -39,18 +39,13 @@ def write_ranks(path: Path, ranks: SessionRanks) -> None:
 
 
 def read_ranks(path: Path) -> SessionRanks:
-    """Read them; a file of before they were cut is written anew.
+    """Read them.
 
     Raises:
         ValuerecError: where the file is damaged or holds something else.
     """
     with explained_io(f"Reading {path}"):
         table = _read(path)
-    if table.schema.field("rank").type != pa.uint8():
-        cut = pc.min_element_wise(table["rank"], pa.scalar(BEYOND, table["rank"].type)).cast(pa.uint8())
-        table = table.set_column(table.schema.get_field_index("rank"), "rank", cut)
-        with explained_io(f"Writing {path}"):
-            _write(path, table)
     session_E, event_E, rank_E = (table[name].to_numpy() for name in ("session", "event", "rank"))
     return SessionRanks(session_E.astype(np.int64), event_E, rank_E.astype(np.int64))
 
@@ -64,11 +59,11 @@ def _read(path: Path) -> pa.Table:
         if isinstance(error, OSError) and error.errno is not None:  # not one of pyarrow's own, of its decoders
             raise
         raise _damaged(path, "it is not readable Parquet") from error
-    for name, kind in (("session", pa.int32()), ("event", pa.uint8()), ("rank", None)):
+    for name, kind in (("session", pa.int32()), ("event", pa.uint8()), ("rank", pa.uint8())):
         if names.count(name) != 1:
             raise _damaged(path, f"it has not one column {name}")
         column = table[name]
-        if not (pa.types.is_integer(column.type) and kind in (None, column.type)) or column.null_count:
+        if column.type != kind or column.null_count:
             raise _damaged(path, f"its column {name} is of the type {str(column.type)[:30]} or has gaps")
     if (pc.min(table["rank"]).as_py() or 0) < 1:
         raise _damaged(path, "its ranks are none, or begin below 1")

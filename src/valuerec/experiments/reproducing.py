@@ -25,7 +25,7 @@ from valuerec.experiments.comparing import compare
 from valuerec.experiments.figure1 import figure1
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
-from valuerec.experiments.results import BOOKS, EARLIER, Results
+from valuerec.experiments.results import BOOKS, EARLIER, Results, refuse_own_folder
 from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, choose_rows
 from valuerec.experiments.running import Machine, machine, missing_cells, run_cells
 from valuerec.experiments.tuning import Options, as_released, plain_trials, trials, tuned
@@ -62,7 +62,7 @@ def reproduce(
     out: str | Path,
     data: str | Path | Dataset | None = None,
     seeds: int = 5,
-    rows: Sequence[str] | None = None,
+    rows: str | Sequence[str] | None = None,
     protocol: str = "ours",
     controls: bool = False,
     backbone: str | None = None,
@@ -119,13 +119,13 @@ def reproduce(
         _figure1(folder)
         return folder
     for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} is {value}; it must be at least 1.")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"--{name} is {value!r}; it must be a whole number of at least 1.")
     if protocol not in PROTOCOLS:
         raise UsageError(f"There is no protocol named {protocol!r}; choose one of: {', '.join(PROTOCOLS)}.")
     if data is None:
         raise UsageError(f"reproduce {what} trains models and needs a dataset; name one with --data.")
-    wanted = choose_rows(rows, protocol, controls)
+    wanted = choose_rows(rows.split(",") if isinstance(rows, str) else rows, protocol, controls)
     shown = backbone if backbone is not None else figure3.BACKBONE if what == "figure3" else figure2.BACKBONE
     backbone_named(shown)
     dataset = data if isinstance(data, Dataset) else Dataset(data)
@@ -182,6 +182,7 @@ def _not_default(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure1(folder: Path) -> None:
+    refuse_own_folder(folder)
     with explained_io(f"Writing {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     results = Results(folder)
@@ -252,9 +253,6 @@ def _tuned(setting: _Setting, rows: Sequence[Row]) -> dict[Row, Options]:
     _run(setting, "tuning", plain_trials(rows, setting.training))
     _run(setting, "tuning", trials(rows, setting.training, setting.results.book("tuning")))
     book = setting.results.book("tuning")
-    for figures in book.cells.values():  # of which an earlier valuerec kept the test ranks
-        with explained_io(f"Removing {setting.results.ranks(slug_of(figures))}"):
-            setting.results.ranks(slug_of(figures)).unlink(missing_ok=True)
     return {row: tuned(row, book) for row in rows}
 
 

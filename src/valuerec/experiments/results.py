@@ -11,18 +11,22 @@ from pydantic import BaseModel, ValidationError
 
 from valuerec.dataset import Dataset
 from valuerec.errors import UsageError, ValuerecError
+from valuerec.experiments import figure2, figure3
 from valuerec.experiments.book import TUNING, Book, first_fault
-from valuerec.experiments.cell import Figures
+from valuerec.experiments.cell import Figures, not_numbers
 from valuerec.experiments.ranks import ranks_file
-from valuerec.experiments.rows import Row
+from valuerec.experiments.rows import Row, all_rows
 from valuerec.experiments.tuning import grids
-from valuerec.folders import explained_io, read_json, write_json
+from valuerec.folders import MANIFEST, explained_io, read_json, write_json
 from valuerec.locks import try_lock
+from valuerec.training.config import PROTOCOLS
+from valuerec.training.run import LOG
 
 DATASET: Final = "dataset.json"
 BOOKS: Final = ("table1", TUNING, "figure2", "figure3")
 EARLIER: Final = "earlier"  # cells whose hyper-parameters are no longer those chosen
 SIGNIFICANCE: Final = "significance.json"
+_VARIANTS: Final = {"table1": ("",), "figure2": tuple(figure2.WAYS), "figure3": figure3.NAMES}
 
 
 class _Described(BaseModel, extra="allow", strict=True):
@@ -64,8 +68,9 @@ class Results:
         """Open the folder for a dataset, making it where it does not exist.
 
         Raises:
-            UsageError: where it holds another dataset's results.
+            UsageError: where it holds another dataset's results, or is a dataset, run or bundle itself.
         """
+        refuse_own_folder(path)
         with explained_io(f"Writing {path}"):
             (path / "ranks").mkdir(parents=True, exist_ok=True)
             if not (path / DATASET).is_file():
@@ -98,12 +103,22 @@ class Results:
                 f"{self.path} has no {DATASET}, so its cells are of nobody knows what; make them again."
             )
         book = Book(self.path / f"{name}.json", self.dataset["fingerprint"])
-        known = grids()
-        for backbone, method, *_ in book.cells if name == TUNING else ():
-            if method not in known:
-                row = Row(backbone, method).name
+        known, rows = grids(), all_rows()
+        for (backbone, method, protocol, variant, _), figures in book.cells.items():
+            row, variants = Row(backbone, method), _VARIANTS.get(name)
+            if row not in rows or protocol not in PROTOCOLS or (variants is not None and variant not in variants):
+                told = " ".join(filter(None, (row.name, protocol, variant)))
                 raise ValuerecError(
-                    f"{book.path} has trials of {row}, a method without a grid; remove them, or upgrade valuerec."
+                    f"{book.path} has cells that this valuerec does not know, {told}; remove them, or upgrade valuerec."
+                )
+            if name == TUNING and method not in known:
+                raise ValuerecError(
+                    f"{book.path} has trials of {row.name}, a method without a grid; remove them, or upgrade valuerec."
+                )
+            if wrong := not_numbers(figures):
+                raise ValuerecError(
+                    f"{book.path} has a cell of {row.name} whose option {wrong[0]} is no number; correct it, or remove "
+                    "the cell, which the same command then makes again."
                 )
         return book
 
@@ -114,6 +129,16 @@ class Results:
     def ranks(self, slug: str) -> Path:
         """Where the test ranks of a cell lie."""
         return ranks_file(self.path, slug)
+
+
+def refuse_own_folder(path: Path) -> None:
+    """Refuse to write results among the files of a dataset, run or bundle.
+
+    Raises:
+        UsageError: where the folder is one.
+    """
+    if (path / MANIFEST).exists() or (path / LOG).exists():
+        raise UsageError(f"{path} is a dataset, run or bundle of valuerec's; name a folder for the results with --out.")
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def choose_rows(patterns: Sequence[str] | None, protocol: str, controls: bool) -
     Args:
         patterns: `sasrec-vpq` is a row, `sasrec` a backbone's rows, `vpq` a method's; None for all of the protocol.
         protocol: under `released` the rows are SASRec's unless patterns say otherwise, and nothing is untrained.
-        controls: with the controls, trained and untrained.
+        controls: with the controls beside these, trained and (not under `released`) untrained.
 
     Raises:
         UsageError: for no patterns or an empty one, for one that no row fits, with the nearest name, and for what the
@@ -66,24 +66,27 @@ def choose_rows(patterns: Sequence[str] | None, protocol: str, controls: bool) -
         raise UsageError(
             f"--rows {state}; write rows with commas between, as in sasrec-vpq,caser, or leave it out for all."
         )
-    rows = table_rows() + (control_rows() + untrained_rows() if controls else [])
-    if patterns is None:
-        return [row for row in rows if protocol == "ours" or row.backbone == CONTROLLED]
     known = [row for row in all_rows() if protocol == "ours" or row.backbone != UNTRAINED]
-    chosen = {row for pattern in patterns for row in _matching(pattern, rows, known)}
+    chosen = set(control_rows() + untrained_rows() if controls else [])
+    if patterns is None:
+        chosen.update(row for row in table_rows() if protocol == "ours" or row.backbone == CONTROLLED)
+    for pattern in patterns or []:
+        chosen.update(_matching(pattern, known, controls))
     return [row for row in known if row in chosen]
 
 
-def _matching(pattern: str, rows: list[Row], known: list[Row]) -> list[Row]:
+def _matching(pattern: str, known: list[Row], controls: bool) -> list[Row]:
     """The rows that one pattern means; a backbone's name does not ask for the controls."""
     found = [row for row in known if pattern in (row.name, row.method)]
-    found = found or [row for row in rows if row.backbone == pattern]
+    found = found or [row for row in table_rows() if row.backbone == pattern]
     if not found and pattern in (UNTRAINED, *BASELINES) and not any(row.backbone == UNTRAINED for row in known):
         raise UsageError(
             f"--rows has {pattern!r}, which is not trained, and the protocol released has only rows that are; ask for "
             "it under --protocol ours."
         )
-    if not found and pattern == UNTRAINED:  # a backbone's name does not ask for the controls
+    if not found and pattern == UNTRAINED:
+        if controls:
+            return untrained_rows()
         raise UsageError(f"--rows has {pattern!r}, which are controls; ask for them with --controls.")
     if not found:
         names = [name for row in known for name in (row.name, row.backbone, row.method)]

@@ -14,7 +14,7 @@ from valuerec.experiments.sheets import Sheet
 from valuerec.training.config import PROTOCOLS
 
 COLUMNS: Final = (("purchase", "hr@20"), ("purchase", "ndcg@20"), ("click", "hr@20"), ("click", "ndcg@20"))
-HEADS: Final = ("purchase HR@20", "purchase NG@20", "click HR@20", "click NG@20")
+HEADS: Final = ("purchase HR@20", "purchase NDCG@20", "click HR@20", "click NDCG@20")
 _COLLAPSE: Final = (
     "Collapsed: the run's best validation score is below popularity's or below half of the plain backbone's. Training "
     "failed there; it says nothing of what the method is worth. Collapsed runs stay in the means."

@@ -71,6 +71,7 @@ class TrainConfig:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
+        self._check("method", isinstance(self.method, Method), "a method's configuration, such as VPQ()")
         for name in ("window", "batch_size", "epochs", "patience", "keep_checkpoints", "log_every"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_steps", "validate_every", "checkpoint_every"):
