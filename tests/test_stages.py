@@ -204,5 +204,7 @@ def test_somebodys_own_backbone_goes_all_the_way(small: Dataset, tmp_path: Path)
     assert told == json.loads((run / "metrics.json").read_text())["test"]
     done = vr.recommend(run, tmp_path / "live.jsonl", out=tmp_path / "out.jsonl", k=5, backbone=LastItem)
     assert done.recommendations == 5 * len(LIVE)
-    with pytest.raises(UsageError, match="LastItem, not one of valuerec's; load it with backbone="):
+    with pytest.raises(
+        UsageError, match="LastItem, not one of valuerec's, whose code only Python can give: backbone=LastItem in"
+    ):
         vr.evaluate(run)

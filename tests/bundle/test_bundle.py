@@ -178,7 +178,9 @@ def test_somebodys_own_backbone_is_named_and_must_be_given(small: Dataset, tmp_p
     bundle = vr.export(run, out=tmp_path / "bundle", onnx=False, backbone=Own)
     assert vr.load(bundle, backbone=Own).recommend(SESSIONS) == vr.load(run, backbone=Own).recommend(SESSIONS)
     assert "backbone=TheBackboneItWasTrainedWith" in (bundle / CARD).read_text()
-    with pytest.raises(UsageError, match="Own, not one of valuerec's; load it with backbone="):
+    with pytest.raises(
+        UsageError, match="Own, not one of valuerec's, whose code only Python can give: backbone=Own in"
+    ):
         vr.load(bundle)
     with pytest.raises(UsageError, match="Own, not one of valuerec's"):
         vr.export(run, out=tmp_path / "other", onnx=False)
