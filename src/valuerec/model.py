@@ -186,8 +186,8 @@ def read_network(config: dict[str, Any], weights: Path, backbone: Backbone | Non
     elif recipe.own_backbone:
         name = recipe.backbone_name
         raise UsageError(
-            f"The backbone is {name}, not one of valuerec's, whose code only Python can give: backbone={name} in "
-            "vr.load, vr.evaluate, vr.recommend or vr.export."
+            f"The backbone is {name}, not one of valuerec's, whose code only Python can give: "
+            f"backbone={name.rpartition(':')[2]} in vr.load, vr.evaluate, vr.recommend or vr.export."
         )
     else:
         named = backbone_of(recipe, where)
