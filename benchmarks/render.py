@@ -11,7 +11,7 @@ from typing import Any
 from valuerec.experiments.contents import Section, sections_of
 from valuerec.experiments.results import Results
 from valuerec.experiments.sheets import markdown
-from valuerec.experiments.table import spread
+from valuerec.experiments.table import COLUMNS, spread
 from valuerec.folders import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,10 @@ EQUIVALENCE = (
     "means over the logged actions of the validation split."
 )
 
+VARIANTS = (
+    "Rows of the table once more, the same but for one option (`benchmarks/variant.py`). Differences are of the "
+    "variant less the row, with uncorrected 95 % intervals and p-values."
+)
 RELEASED = (
     "SASRec without a critic, three epochs under the protocol `released`, on the sessions that training does not see "
     "(`benchmarks/released_figures.py`), beside what the released code gets; .02 is within the noise of its one seed."
@@ -64,6 +68,9 @@ def render() -> str:
             lines += [note.read_text(encoding="utf-8").rstrip(), ""]
         for section in sections_of(Results(folder)):
             lines += section_lines(section)
+        for number, path in enumerate(sorted((folder / "variants").glob("*.json"))):
+            lines += ["### Rows with one option changed", "", VARIANTS, ""] if number == 0 else []
+            lines += variant_lines(read_json(path))
         if (other := folder / "equivalence.json").is_file():
             lines += ["### Does what makes a step fast change what is learned?", "", EQUIVALENCE, ""]
             lines += [*equivalence_table(read_json(other)), ""]
@@ -80,6 +87,24 @@ def render() -> str:
             figures = {what: figure for what, figure in read_json(path).items() if not isinstance(figure, list)}
             lines += [f"### {title}: {path.stem}", "", *flat_table(figures), ""]
     return "\n".join(lines)
+
+
+def variant_lines(content: dict[str, Any]) -> list[str]:
+    """What benchmarks/variant.py wrote: the variant, and its differences from rows."""
+    columns = [f"{kind} {name}" for kind, name in COLUMNS]
+    title = f"{content['row']}, {content['changed']}" + ("" if content["protocol"] == "ours" else ", released")
+    means = [f"{content[name]['mean']:.3f} ± {content[name]['sd']:.3f}" for name in columns]
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines.append("| test | " + " | ".join(means) + " |")
+    for name, differences in content.items():
+        if name.startswith("less "):
+            cells = [
+                f"{each['difference']:+.3f} [{each['low']:.3f}, {each['high']:.3f}] p {each['p_value']:.2g}"
+                for each in (differences[column] for column in columns)
+            ]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    floored = f"; the floor cut {content['floored']:.1%} of the training rows" if content["floored"] else ""
+    return [*lines, "", f"Seeds: {content['seeds']}{floored}; commit {content['commit']}, `{content['command']}`.", ""]
 
 
 def section_lines(section: Section) -> list[str]:

@@ -170,12 +170,14 @@ def changed_options(figures: Figures) -> list[str]:
 
 def not_numbers(figures: Figures) -> list[str]:
     """Of a recorded cell, the options of backbone and method that should be numbers and are something else."""
-    return [
-        each.name
-        for part, kind in _kinds_of(figures).items()
-        for each in fields(kind)
-        if _is_number(each.default) and not _is_number(figures["options"][part].get(each.name, each.default))
-    ]
+    wrong = []
+    for part, kind in _kinds_of(figures).items():
+        for each in fields(kind):
+            value = figures["options"][part].get(each.name, each.default)
+            missing = value is None and "None" in str(each.type)  # no floor, say
+            if _is_number(each.default) and not _is_number(value) and not missing:
+                wrong.append(each.name)
+    return wrong
 
 
 def _is_number(value: object) -> bool:

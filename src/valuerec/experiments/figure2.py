@@ -10,7 +10,7 @@ from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 from valuerec.experiments.rows import CONTROLLED
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread
+from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread, titles_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,12 +22,12 @@ WAYS: Final[Mapping[str, dict[str, Any]]] = {
     "Q-aux": {"critic": "auxiliary"},
     "Q-critic": {},
 }
-_FILLS: Final = {
+FILLS: Final = {
     "Q-only": ("grey", "//"),
     "CE": ("sky", ""),
     "Q-aux": ("orange", "\\\\"),
     "Q-critic": ("vermilion", ""),
-}
+}  # colour and hatch
 CAPTION: Final = (
     "VPQ's critic used in four ways: recommending by its values (Q-only), not at all (CE), by its loss as an auxiliary "
     "task (Q-aux), by its values as weights of the cross-entropy (Q-critic, equation 9). Means over seeds; error bars "
@@ -65,7 +65,7 @@ def draw(finished: Sequence[Figures]) -> Figure:
         for half, axes in enumerate(halves):
             kind = COLUMNS[2 * half][0]
             for place, (way, columns) in enumerate(values.items()):
-                colour, hatch = _FILLS[way]
+                colour, hatch = FILLS[way]
                 own = columns[2 * half : 2 * half + 2]
                 heights = [statistics.mean(column) for column in own]
                 errors = [deviation(column) for column in own]
@@ -77,7 +77,7 @@ def draw(finished: Sequence[Figures]) -> Figure:
                 for x, height, error in zip(at, heights, errors, strict=True):
                     axes.annotate(f"{height:.3f}".lstrip("0"), (x, height + error), (0, 2), textcoords="offset points",
                                   ha="center", fontsize=7)  # fmt: skip
-            axes.set_title(f"({'ab'[half]})  {kind}, {backbones_of(finished)}")
+            axes.set_title(f"({'ab'[half]})  {kind}, {titles_of(finished)}")
             axes.set(xticks=range(2), xticklabels=["HR@20", "NDCG@20"])
             axes.grid(axis="x", visible=False)
             axes.margins(y=0.12)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from valuerec.experiments.cell import Cell, Figures
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 from valuerec.experiments.sheets import Sheet
-from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread
+from valuerec.experiments.table import COLUMNS, HEADS, backbones_of, by_variant, deviation, spread, titles_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def draw(finished: Sequence[Figures]) -> Figure:
         for column, axes in enumerate(panels.flat):
             kind, metric = COLUMNS[column]
             _draw_panel(axes, {name: columns[column] for name, columns in values.items()})
-            axes.set_title(f"({'abcd'[column]})  {kind} {metric.upper()}, {backbones_of(finished)}")
+            axes.set_title(f"({'abcd'[column]})  {kind} {metric.upper()}, {titles_of(finished)}")
         for axes in panels[1]:
             axes.set_xlabel("penalty λ")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from valuerec.experiments.cell import Figures
+from valuerec.experiments.figure2 import FILLS
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _LOOKS: Final[Mapping[str, tuple[str, str]]] = {  # colour and dash, so that nei
     "sarsa": ("green", ":"),
     "shuffled": ("orange", ":"),
     "immediate": ("purple", ":"),
+    **{way: (colour, "--" if hatch else "-") for way, (colour, hatch) in FILLS.items()},
 }
 _OTHER_LOOKS: Final = [(name, dash) for dash in ("-", "--", ":") for name in ("vermilion", "blue", "green", "black")]
 _PHONE: Final = 3.4  # inches: what is drawn for a phone's width is read on a phone

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+from valuerec.backbones import backbone_named
 from valuerec.experiments.cell import COLLAPSED, Figures, Key, key_of
 from valuerec.experiments.rows import PLAIN, UNTRAINED, Row, all_rows
 from valuerec.experiments.sheets import Sheet
@@ -113,6 +114,11 @@ def by_variant(cells: Sequence[Figures], names: Iterable[str]) -> dict[str, list
 def backbones_of(cells: Iterable[Figures]) -> str:
     """The backbones that cells are of, named once each."""
     return ", ".join(dict.fromkeys(cell["backbone"] for cell in cells))
+
+
+def titles_of(cells: Iterable[Figures]) -> str:
+    """The backbones that cells are of, as their papers write them."""
+    return ", ".join(dict.fromkeys(backbone_named(cell["backbone"]).__name__ for cell in cells))
 
 
 def _values(cells: Iterable[Figures], split: str) -> list[list[float]]:
