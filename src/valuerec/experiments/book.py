@@ -1,7 +1,7 @@
 """The files that finished cells are written to: a JSON list, a line a cell, which grows cell by cell.
 
 A file is replaced whole, so that a killed run loses only the cells in progress. One process at a time may write to a
-folder (`Results.lock`).
+folder (`Results.locked`).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def run_cells(
 
     Args:
         cells: all that are wanted.
-        book: where finished ones are written; nobody else may write to its folder (`Results.lock`).
+        book: where finished ones are written; nobody else may write to its folder (`Results.locked`).
         dataset: what to train on.
         machine: how.
         known: finished cells of other books, which tell how long theirs will take.
