@@ -12,7 +12,6 @@ are.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import tomllib
 from pathlib import Path
@@ -23,8 +22,8 @@ import numpy as np
 from provenance import print_figures
 from valuerec.dataset import Dataset
 from valuerec.errors import ValuerecError
-from valuerec.evaluation.significance import paired_bootstrap
 from valuerec.experiments.cell import Cell, Figures, slug_of
+from valuerec.experiments.comparing import columns_of
 from valuerec.experiments.ranks import SessionRanks, read_ranks
 from valuerec.experiments.results import Results
 from valuerec.experiments.rows import Row, choose_rows
@@ -64,10 +63,8 @@ def changed(figures: Figures, option: str, value: Any) -> Cell:
 
 def compared(own: list[SessionRanks], others: list[SessionRanks]) -> dict[str, Any]:
     """Each column's difference."""
-    ranks_RE = [np.stack([ranks.rank_E for ranks in of_runs]) for of_runs in (own, others)]
-    found = paired_bootstrap(*ranks_RE, own[0].event_E, own[0].session_E)
-    columns = {f"{kind} {name}": found[kind][name] for kind, name in COLUMNS}
-    return {name: dataclasses.asdict(each) for name, each in columns.items() if each is not None}
+    rank_a_RE, rank_b_RE = (np.stack([ranks.rank_E for ranks in of_runs]) for of_runs in (own, others))
+    return columns_of(rank_a_RE, rank_b_RE, own[0].event_E, own[0].session_E)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from valuerec.errors import ValuerecError
@@ -176,6 +177,13 @@ def _compared(results: Results, own: Sequence[Figures], others: Sequence[Figures
         np.stack([ranks.rank_E for ranks in of_runs]) if cells[0]["backbone"] != UNTRAINED else of_runs[0].rank_E
         for of_runs, cells in zip(read, (own, others), strict=True)
     )
+    return columns_of(rank_a_RE, rank_b_RE, event_E, session_E)
+
+
+def columns_of(
+    rank_a_RE: NDArray[np.int64], rank_b_RE: NDArray[np.int64], event_E: NDArray[np.uint8], session_E: NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """The table's columns of a paired bootstrap, as JSON; its arguments are those of `paired_bootstrap`."""
     compared = paired_bootstrap(rank_a_RE, rank_b_RE, event_E, session_E, resamples=RESAMPLES)
     found = {_column(kind, name): compared[kind][name] for kind, name in COLUMNS}
     return {name: dataclasses.asdict(each) for name, each in found.items() if each is not None}
