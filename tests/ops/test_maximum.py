@@ -66,7 +66,7 @@ def test_tiled_equals_plain_equals_the_float64_oracle(
     seed: int, batch: int, items: int, heads: int, width: int, scale: float, penalty: float, tile: int
 ) -> None:
     case = random_case(seed, batch, items, heads, width, scale)
-    score = VPQ(penalty=penalty, heads=heads).target_score
+    score = Penalty("p-mul", penalty)
     truth_BN = oracle(*(tensor.numpy() for tensor in case), penalty)
     value_B, item_B = tiled_maximum(*case, score, tile=tile)
     plain_value_B, plain_item_B = plain_maximum(*case, score)
