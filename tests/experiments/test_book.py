@@ -129,7 +129,13 @@ def test_a_folder_in_the_place_of_the_file_is_told_before_anything_is_made(tmp_p
         ("table1", {"protocol": "theirs"}, "sasrec-vpq theirs"),
         ("table1", {"variant": "penalty=5"}, "sasrec-vpq ours penalty=5"),
         ("figure2", {"variant": "<b>$x^$"}, r"sasrec-vpq ours <b>\$x\^\$"),
+        ("figure2", {"method": "sac", "variant": "CE"}, "sasrec-sac ours CE"),
+        ("figure2", {"protocol": "released", "variant": "CE"}, "sasrec-vpq released CE"),
         ("figure3", {"variant": "penalty=3"}, "sasrec-vpq ours penalty=3"),
+        ("tuning", {"variant": "penalty=x"}, "sasrec-vpq ours penalty=x"),
+        ("tuning", {"variant": "penalty=nan"}, "sasrec-vpq ours penalty=nan"),
+        ("tuning", {"variant": "heads=3"}, "sasrec-vpq ours heads=3"),
+        ("tuning", {"variant": ""}, "sasrec-vpq ours"),
     ],
 )
 def test_cells_that_are_nothing_of_ours_are_named(tmp_path: Path, name: str, change: dict[str, str], told: str) -> None:

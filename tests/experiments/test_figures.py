@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.made_up import cell, diverged
@@ -51,6 +53,16 @@ def test_the_bars_are_the_means(tmp_path: Path) -> None:
         for name in ("hr@20", "ndcg@20")
     ]
     assert heights == pytest.approx(means)
+    bars = [segment for axes in figure.axes for each in axes.collections for segment in each.get_segments()]  # type: ignore[attr-defined]
+    deviations = [
+        statistics.stdev(each["test"][kind][name] for each in finished if each["variant"] == way)
+        for kind in ("purchase", "click")
+        for way in figure2.WAYS
+        for name in ("hr@20", "ndcg@20")
+    ]
+    assert max(deviations) > 0
+    assert [low[1] for low, _ in bars] == pytest.approx(np.subtract(means, deviations))
+    assert [high[1] for _, high in bars] == pytest.approx(np.add(means, deviations))
     png, pdf = save(figure, tmp_path / "figure2")
     assert png.read_bytes().startswith(b"\x89PNG") and pdf.read_bytes().startswith(b"%PDF")
     assert [row[0] for row in figure2.sheet(finished).groups[0]] == list(figure2.WAYS)
@@ -68,6 +80,19 @@ def test_the_line_is_the_means_and_the_ends_are_marked(tmp_path: Path) -> None:
             for name in figure3.NAMES[:-1]
         ]
     )
+    values = [
+        [each["test"]["purchase"]["ndcg@20"] for each in finished if each["variant"] == name] for name in figure3.NAMES
+    ]
+    means, deviations = list(map(statistics.mean, values)), list(map(statistics.stdev, values))
+    band, whisker = panel.collections
+    edges = {(x, round(y, 9)) for x, y in band.get_paths()[0].vertices}
+    assert min(deviations) > 0
+    for sign in (-1, 1):
+        assert {
+            (x, round(m + sign * d, 9)) for x, (m, d) in enumerate(zip(means[:-1], deviations, strict=False))
+        } <= edges
+    ((low, high),) = whisker.get_segments()  # type: ignore[attr-defined]
+    assert (low[1], high[1]) == (pytest.approx(means[-1] - deviations[-1]), pytest.approx(means[-1] + deviations[-1]))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "VPQ", "λ = 0: REM", "γ = 0: immediate reward alone",
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from valuerec.errors import UsageError
 from valuerec.experiments import figure2
 from valuerec.experiments.contents import outcome, sections_of
 from valuerec.experiments.figure1 import figure1
+from valuerec.experiments.pictures import outline_of
 from valuerec.experiments.plotting import save
 from valuerec.experiments.report import require_report, write_report
 from valuerec.experiments.results import Results
@@ -92,6 +94,17 @@ def test_the_page_shows_what_there_is(page: Page) -> None:
 def test_the_page_suits_phones_and_the_dark(page: Page) -> None:
     assert 'name="viewport"' in page.source and "prefers-color-scheme: dark" in page.source
     assert page.tags.count("table") == page.source.count('class="wide')  # each scrolls within itself
+
+
+def test_the_weights_outline_has_each_bins_share_on_the_logarithmic_axis() -> None:
+    histogram = {"low": 0.5, "high": 2.0, "mean": 1.0, "counts": [6, 1, 3]}
+    one = cell(histograms={"spread": histogram, "weight": histogram}, options=OPTIONS | {"method": {"penalty": 2.0}})
+    height_B, edge_B = outline_of(one, "spread")
+    assert height_B.tolist() == pytest.approx([1, 1 / 6, 1 / 2]) and edge_B.tolist() == pytest.approx([0.5, 1, 1.5, 2])
+    height_B, edge_B = outline_of(one, "weight")  # W = 1 / (1 + 2 σ), which falls: the last bin comes first
+    assert edge_B.tolist() == pytest.approx([1 / 5, 1 / 4, 1 / 3, 1 / 2]) and max(height_B) == 1
+    areas = [height * math.log(high / low) for height, low, high in zip(height_B, edge_B[:-1], edge_B[1:], strict=True)]
+    assert [area / sum(areas) for area in areas] == pytest.approx([0.3, 0.1, 0.6])
 
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:

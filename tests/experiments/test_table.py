@@ -50,6 +50,12 @@ def test_means_totals_and_gains_by_hand() -> None:
     assert sheet.best == {(0, 1, 1), (0, 1, 2), (0, 0, 3), (0, 1, 3), (0, 1, 4)}
 
 
+def test_over_a_plain_backbone_that_finds_nothing_there_is_no_gain() -> None:
+    nothing = with_test((0.0, 0.0, 0.0, 0.0), method="supervised")
+    assert [line.gain for line in lines_of([nothing, cell(method="vpq")])] == [None, None]
+    assert table_sheet(lines_of([nothing, cell(method="vpq")]), "Test").groups[0][1][-2] == "–"
+
+
 def test_a_row_that_only_diverged_is_shown_without_figures() -> None:
     sheet = table_sheet(lines_of([diverged(method="sac"), cell(method="vpq")]), "Test")
     assert sheet.groups[0][0] == ["sasrec-sac", *["–"] * 5, "–", "0 (1 diverged)"]

@@ -155,7 +155,8 @@ def tuning_sections(results: Results) -> list[Section]:
         if not known:
             continue
         best = in_grid.index(max(known))
-        values = [float(cell["variant"].partition("=")[2]) for cell in cells if cell["score"] is not None]
+        ended = [grid.value(cell["variant"]) for cell in cells if cell["score"] is not None]
+        values = [value for value in ended if value is not None]
         if grid.values[best] in (min(values), max(values)):  # of all that were tried, those of an earlier grid too
             at_edge.append(f"{name} ({grid.option} {grid.values[best]})")
         tried = [f"{value}: {_score(score)}" for value, score in zip(grid.values, in_grid, strict=True)]

@@ -7,16 +7,16 @@ import io
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuerec.experiments.cell import Figures
 from valuerec.experiments.figure2 import FILLS
 from valuerec.experiments.plotting import PALETTE, new_figure, styled
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LOOKS: Final[Mapping[str, tuple[str, str]]] = {  # colour and dash, so that neither is needed alone
@@ -99,7 +99,8 @@ def value_pictures(title: str, cells: Sequence[Figures]) -> list[Picture]:
                 for cell in (cell for cell in own if _label(cell) == method):
                     first = method not in means
                     means.setdefault(method, []).append(cell["histograms"][name]["mean"])
-                    _outline(axes, cell, name, color=PALETTE[colour], linestyle=dash, label=method if first else None)
+                    axes.stairs(*outline_of(cell, name), alpha=0.8, linewidth=1.2, color=PALETTE[colour],
+                                linestyle=dash, label=method if first else None)  # fmt: skip
             if name == "weight":
                 axes.set_xscale("log")
             axes.set(title=title, xlabel=label, yticks=[])
@@ -128,10 +129,15 @@ def _varies(cell: Figures, name: str) -> bool:
     return bool(cell["histograms"][name]["high"] > cell["histograms"][name]["low"])
 
 
-def _outline(axes: Axes, cell: Figures, name: str, **look: Any) -> None:
-    """A histogram's outline, its highest bin 1.
+def outline_of(cell: Figures, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A cell's histogram as it is drawn: the heights of its bins, the highest 1, and the bins' edges, rising.
 
     Weights are drawn of the spreads' bins, as W falls with them: equal bins of W would put nearly all into the first.
+    Their axis is logarithmic, and so heights are counts over widths there.
+
+    Args:
+        cell: with histograms.
+        name: value, spread or weight (equation 3).
     """
     histogram = cell["histograms"][name if name != "weight" else "spread"]
     counts = np.array(histogram["counts"], dtype=float)
@@ -139,4 +145,4 @@ def _outline(axes: Axes, cell: Figures, name: str, **look: Any) -> None:
     if name == "weight":
         counts, edges = counts[::-1], (1 / (1 + cell["options"]["method"]["penalty"] * edges))[::-1]
         counts = counts / np.diff(np.log(edges))
-    axes.stairs(counts / counts.max(), edges, alpha=0.8, linewidth=1.2, **look)
+    return counts / counts.max(), edges

@@ -26,7 +26,7 @@ DATASET: Final = "dataset.json"
 BOOKS: Final = ("table1", TUNING, "figure2", "figure3")
 EARLIER: Final = "earlier"  # cells whose hyper-parameters are no longer those chosen
 SIGNIFICANCE: Final = "significance.json"
-_VARIANTS: Final = {"table1": ("",), "figure2": tuple(figure2.WAYS), "figure3": figure3.NAMES}
+_FIGURES: Final = {"figure2": tuple(figure2.WAYS), "figure3": figure3.NAMES}  # of VPQ, and of the protocol ours
 
 
 class _Described(BaseModel, extra="allow", strict=True):
@@ -105,8 +105,14 @@ class Results:
         book = Book(self.path / f"{name}.json", self.dataset["fingerprint"])
         known, rows = grids(), all_rows()
         for (backbone, method, protocol, variant, _), figures in book.cells.items():
-            row, variants = Row(backbone, method), _VARIANTS.get(name)
-            if row not in rows or protocol not in PROTOCOLS or (variants is not None and variant not in variants):
+            row = Row(backbone, method)
+            if name in _FIGURES:
+                belongs = (method, protocol) == ("vpq", "ours") and variant in _FIGURES[name]
+            elif name == TUNING:
+                belongs = method not in known or known[method].value(variant) is not None
+            else:
+                belongs = name == EARLIER or not variant
+            if row not in rows or protocol not in PROTOCOLS or not belongs:
                 told = " ".join(filter(None, (row.name, protocol, variant)))
                 raise ValuerecError(
                     f"{book.path} has cells that this valuerec does not know, {told}; remove them, or upgrade valuerec."

@@ -97,7 +97,8 @@ def lines_of(cells: Iterable[Figures], split: str = "test") -> list[Line]:
             own = by_row.get((protocol, row), [])
             values = _values(own, split)
             plain = _values(by_row.get((protocol, Row(row.backbone, PLAIN)), []), split)
-            gain = 100 * (_total(values) / _total(plain) - 1) if values and plain else None
+            base = _total(plain) if plain else 0.0  # nothing gains on nothing, either
+            gain = 100 * (_total(values) / base - 1) if values and base else None
             if own:
                 diverged = sum(cell["diverged"] for cell in own)
                 collapsed = sum(told.get(key_of(cell), "").startswith(COLLAPSED) for cell in own)

@@ -7,6 +7,7 @@ tried on SASRec and hold for all backbones. The protocol of the released code ta
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -39,6 +40,15 @@ class Grid(NamedTuple):
     def variant(self, value: Any) -> str:
         """What the trial of a value is called."""
         return f"{self.option}={value}"
+
+    def value(self, variant: str) -> float | None:
+        """The number that a trial of this name tried; None where it is none of this option."""
+        option, _, written = variant.partition("=")
+        try:
+            value = float(written)
+        except ValueError:
+            return None
+        return value if option == self.option and math.isfinite(value) else None
 
 
 def grids() -> dict[str, Grid]:
