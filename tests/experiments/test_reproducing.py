@@ -365,7 +365,7 @@ def test_a_dataset_json_of_other_types_is_refused(tmp_path: Path, name: str, val
 
 
 def test_a_trial_of_a_method_without_a_grid_is_refused(tmp_path: Path) -> None:
-    trials = [made_up.cell(method=method, test=None) for method in ("vpq", "immediate")]
+    trials = [made_up.cell(method=method, test=None, variant="penalty=20") for method in ("vpq", "immediate")]
     results = made_up.write_results(tmp_path, tuning=trials)
     with pytest.raises(ValuerecError, match=r"tuning\.json has trials of sasrec-immediate, a method without a grid;"):
         write_report(results)
