@@ -59,7 +59,8 @@ paper: data/yc data/rr  ## the paper's table and figures on the real logs of $(S
 	$(BIN)/valuerec reproduce figure2 --data data/yc --out $(PAPER) --seeds $(SEEDS)
 	$(BIN)/valuerec reproduce table1 --data data/yc --out $(PAPER) --seeds $(SEEDS) --protocol released
 	$(BIN)/valuerec reproduce figure3 --data data/yc --out $(PAPER) --seeds $(SEEDS)
-	$(BIN)/valuerec reproduce table1 --data data/rr --out $(PROXY) --seeds $(SEEDS) --rows sasrec,nextitnet
+	$(BIN)/valuerec reproduce table1 --data data/rr --out $(PROXY) --seeds $(SEEDS) \
+		--rows sasrec,nextitnet,sasrec-reward-weighted,sasrec-return-weighted,sasrec-immediate,repeat-last,popularity,sknn,vsknn
 	$(BIN)/python benchmarks/render.py
 
 data/yc: | .venv/ready
