@@ -33,6 +33,14 @@ from valuerec.experiments.table import COLUMNS
 _TRAINING: Final = ("epochs", "patience", "max_steps", "reward_transform")
 
 
+def value_of(written: str) -> Any:
+    """A number or true or false as TOML has them; any other word is itself."""
+    try:
+        return tomllib.loads(f"x = {written}")["x"]
+    except tomllib.TOMLDecodeError:
+        return written
+
+
 def cells_of(results: Results, row: Row, protocol: str) -> list[Figures]:
     """The finished cells of a row of the table."""
     found = [
@@ -79,7 +87,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     option, _, written = given.set.partition("=")
-    value = None if written == "none" else tomllib.loads(f"x = {written}")["x"]
+    value = None if written == "none" else value_of(written)
     results, dataset = Results(given.results), Dataset(given.data)
     (row,) = choose_rows([given.row], given.protocol, controls=False)
     cells = [changed(figures, option, value) for figures in cells_of(results, row, given.protocol)]

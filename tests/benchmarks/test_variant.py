@@ -53,6 +53,13 @@ def call(monkeypatch: pytest.MonkeyPatch, data: vr.Dataset, table: Path, *more: 
     variant.main()
 
 
+@pytest.mark.parametrize(
+    ("written", "value"), [("80", 80), ("0.5", 0.5), ("true", True), ("auxiliary", "auxiliary"), ("", "")]
+)
+def test_a_value_is_a_number_or_a_word(written: str, value: object) -> None:
+    assert variant.value_of(written) == value
+
+
 def test_one_option_is_changed_and_compared_by_the_kept_ranks(
     data: vr.Dataset, table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
